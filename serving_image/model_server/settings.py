@@ -29,23 +29,26 @@ class _Section(BaseModel):
 class ServerSettings(_Section):
     """Where the server listens and how it stops."""
 
-    host: str = Field("127.0.0.1", description="Address to bind. Loopback unless you open it.")
-    http_port: Port = Field(8080, description="TCP port of HTTP; 0 takes a free one and logs it.")
-    grpc_port: Port = Field(8081, description="TCP port of gRPC; 0 takes a free one and logs it.")
+    host: str = Field(default="127.0.0.1", description="Address to bind. Loopback unless you open it.")
+    http_port: Port = Field(default=8080, description="TCP port of HTTP; 0 takes a free one and logs it.")
+    grpc_port: Port = Field(default=8081, description="TCP port of gRPC; 0 takes a free one and logs it.")
     workers: int = Field(
-        1, ge=0, le=256, description="Processes that share the port; 0 means one for each CPU of the cgroup."
+        default=1,
+        ge=0,
+        le=256,
+        description="Processes that share the port; 0 means one for each CPU of the cgroup.",
     )
     drain_seconds: Seconds = Field(
-        1.0,
+        default=1.0,
         description="Seconds between SIGTERM and closing the socket: readiness is off, requests are still "
         "accepted, so that load balancers have time to look away.",
     )
     shutdown_seconds: Seconds = Field(
-        30.0,
+        default=30.0,
         description="Seconds that requests in flight have to finish after the drain, before they are cut.",
     )
     hung_worker_seconds: Seconds = Field(
-        30.0,
+        default=30.0,
         description="Seconds without a heartbeat after which a worker is killed and replaced; 0 is never.",
     )
 
@@ -54,22 +57,30 @@ class HttpSettings(_Section):
     """Limits that protect the HTTP server from its clients."""
 
     max_header_bytes: int = Field(
-        32_768, ge=1024, description="Bytes of request line and headers; over: 431."
+        default=32_768, ge=1024, description="Bytes of request line and headers; over: 431."
     )
-    max_headers: int = Field(100, ge=8, description="Number of headers; over: 431.")
-    max_body_bytes: int = Field(64 * 2**20, ge=1024, description="Bytes of a request's body; over: 413.")
+    max_headers: int = Field(default=100, ge=8, description="Number of headers; over: 431.")
+    max_body_bytes: int = Field(
+        default=64 * 2**20, ge=1024, description="Bytes of a request's body; over: 413."
+    )
     max_connections: int = Field(
-        10_000, ge=1, description="Open connections of a worker; over: closed at once."
+        default=10_000, ge=1, description="Open connections of a worker; over: closed at once."
     )
     max_pipelined: int = Field(
-        64, ge=1, description="Unanswered requests of a connection before reading stops."
+        default=64, ge=1, description="Unanswered requests of a connection before reading stops."
     )
     header_timeout_seconds: Seconds = Field(
-        10.0, description="From a request's first byte to its last header."
+        default=10.0, description="From a request's first byte to its last header."
     )
-    body_timeout_seconds: Seconds = Field(60.0, description="From the last header to the body's last byte.")
-    idle_timeout_seconds: Seconds = Field(75.0, description="A kept-alive connection without a request.")
-    write_timeout_seconds: Seconds = Field(30.0, description="A client that does not read its answer.")
+    body_timeout_seconds: Seconds = Field(
+        default=60.0, description="From the last header to the body's last byte."
+    )
+    idle_timeout_seconds: Seconds = Field(
+        default=75.0, description="A kept-alive connection without a request."
+    )
+    write_timeout_seconds: Seconds = Field(
+        default=30.0, description="A client that does not read its answer."
+    )
 
 
 class RegistrySettings(_Section):
@@ -80,22 +91,26 @@ class RegistrySettings(_Section):
     """
 
     tracking_uri: str | None = Field(
-        None, description="http(s) address of the tracking server. Default: MLFLOW_TRACKING_URI."
+        default=None, description="http(s) address of the tracking server. Default: MLFLOW_TRACKING_URI."
     )
-    timeout_seconds: Seconds = Field(30.0, description="Limit of one request to the registry or a store.")
+    timeout_seconds: Seconds = Field(
+        default=30.0, description="Limit of one request to the registry or a store."
+    )
 
 
 class BatchingSettings(_Section):
     """How requests for a model are run together."""
 
     mode: Literal["auto", "on", "off"] = Field(
-        "auto",
+        default="auto",
         description="auto: batch if a trial at load shows that stacked rows give the same answers as single "
         "ones; on: batch whenever the shapes can be stacked; off: one request a run.",
     )
-    max_rows: int = Field(64, ge=1, description="Rows of one run. A larger single request still runs, alone.")
+    max_rows: int = Field(
+        default=64, ge=1, description="Rows of one run. A larger single request still runs, alone."
+    )
     window_ms: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1000,
         description="Milliseconds that the first request may wait for company. 0: no wait, what arrived "
@@ -113,57 +128,67 @@ class ModelSettings(_Section):
         "from the registry.",
     )
     version: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description='Version to show for a source that has none of its own. Default: "1".',
     )
-    batching: BatchingSettings = Field(default_factory=BatchingSettings)
-    concurrency: int = Field(1, ge=1, le=64, description="Runs of this model at the same time, in threads.")
-    queue_size: int = Field(1024, ge=1, description="Requests that may wait; over: 429 with Retry-After.")
+    batching: BatchingSettings = Field(default=BatchingSettings())
+    concurrency: int = Field(
+        default=1, ge=1, le=64, description="Runs of this model at the same time, in threads."
+    )
+    queue_size: int = Field(
+        default=1024, ge=1, description="Requests that may wait; over: 429 with Retry-After."
+    )
     timeout_seconds: float = Field(
-        30.0,
+        default=30.0,
         gt=0,
         description="Longest time from arrival to answer; a client's X-Request-Timeout can shorten it.",
     )
     threads: int = Field(
-        0, ge=0, description="Threads of one run; 0: the CPUs of the cgroup, shared by workers."
+        default=0, ge=0, description="Threads of one run; 0: the CPUs of the cgroup, shared by workers."
     )
     execution_providers: list[str] = Field(
         default_factory=list, description="ONNX Runtime providers, in order. Default: CPUExecutionProvider."
     )
-    warmup_runs: int = Field(5, ge=0, description="Runs with made-up rows before the model is ready.")
-    slo_ms: float = Field(100.0, gt=0, description="Latency objective, for the latency budget header.")
+    warmup_runs: int = Field(default=5, ge=0, description="Runs with made-up rows before the model is ready.")
+    slo_ms: float = Field(
+        default=100.0, gt=0, description="Latency objective, for the latency budget header."
+    )
 
 
 class LogSettings(_Section):
     """Logs go to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity shown.")
-    format: Literal["auto", "json", "text"] = Field(
-        "auto", description="auto: text on a terminal, else JSON."
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity shown."
     )
-    access: bool = Field(False, description="One line for each request. Failed requests are logged anyway.")
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal, else JSON."
+    )
+    access: bool = Field(
+        default=False, description="One line for each request. Failed requests are logged anyway."
+    )
 
 
 class Settings(_Section):
     """The whole settings file."""
 
-    server: ServerSettings = Field(default_factory=ServerSettings)
-    http: HttpSettings = Field(default_factory=HttpSettings)
-    registry: RegistrySettings = Field(default_factory=RegistrySettings)
-    log: LogSettings = Field(default_factory=LogSettings)
+    server: ServerSettings = Field(default=ServerSettings())
+    http: HttpSettings = Field(default=HttpSettings())
+    registry: RegistrySettings = Field(default=RegistrySettings())
+    log: LogSettings = Field(default=LogSettings())
     models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")
     cache_dir: Path | None = Field(
-        None,
-        description="Folder of downloaded models. Default: $XDG_CACHE_HOME/model-server, ~/.cache/model-server.",
+        default=None,
+        description="Folder of downloaded models. Default: model-server in $XDG_CACHE_HOME or ~/.cache.",
     )
     start_requires: Literal["all", "any", "none"] = Field(
-        "any",
+        default="any",
         description="Models that must load at start, or the process exits with an error: all, at least one, "
         "or none. Readiness is false in any case while a declared model cannot answer.",
     )
     inline_ms: float = Field(
-        2.0,
+        default=2.0,
         ge=0,
         le=100,
         description="A run that is known to take no longer than this (milliseconds) runs on the event loop; "

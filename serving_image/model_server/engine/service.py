@@ -19,7 +19,10 @@ class InferenceService:
         self.repository = repository
 
     def submit(self, served: Served, call: Call) -> None:
-        """Start a call; `call.on_done` gets the outcome. Raises QueueFull, NotReady, DeadlineExceeded."""
+        """Start a call; `call.on_done` gets the outcome.
+
+        Raises QueueFull, NotReady, DeadlineExceeded.
+        """
         served.lane.submit(call)
 
     async def infer(
@@ -35,7 +38,8 @@ class InferenceService:
 
         `deadline` is in seconds of the monotonic clock. Raises ServerError. A cancelled task cancels the call.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
 
         def finish(_: Call) -> None:
             if not done.done():

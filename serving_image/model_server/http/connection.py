@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
 
     def time_over(self) -> None:
         """The listener's sweep found `due` in the past."""
-        if self._discarding or self._writing_paused or self.idle and not self._target:
+        if self._discarding or self._writing_paused or (self.idle and not self._target):
             self._transport.abort()
         else:
             self._refuse(408, "the request took too long to arrive")

@@ -49,7 +49,7 @@ class Exchange:
         keep_alive: bool,
     ) -> None:
         self._connection = connection
-        self._on_gone: Callable[[], None] | None = None
+        self._on_gone: Callable[[], object] | None = None
         self.method = method
         self.target = target
         self.headers = headers
@@ -79,7 +79,7 @@ class Exchange:
         """The caller's X-Request-Id, for logs; empty if there is none."""
         return self.headers.get(b"x-request-id", b"").decode("latin-1")[:128]
 
-    def on_gone(self, callback: Callable[[], None]) -> None:
+    def on_gone(self, callback: Callable[[], object]) -> None:
         """Have callback called if the client leaves before the answer."""
         self._on_gone = callback
         if self.gone:

@@ -24,7 +24,7 @@ class MlflowClient:
         if not uri.startswith(("http://", "https://")):
             found = f"got {uri!r}" if uri else "none is set"
             raise LoadFailed(
-                "the MLflow registry needs an http(s) address in registry.tracking_uri or MLFLOW_TRACKING_URI; "
+                "the registry needs an http(s) address in registry.tracking_uri or MLFLOW_TRACKING_URI; "
                 + found
             )
         self._uri = uri.rstrip("/")

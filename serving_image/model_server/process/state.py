@@ -1,4 +1,4 @@
-"""What is true of the whole server, not of one model: ready or not, draining, loads that reach every worker."""
+"""What is true of the whole server: ready or not, and loads that reach every worker."""
 
 from model_server.models.repository import Repository
 

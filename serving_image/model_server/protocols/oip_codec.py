@@ -111,7 +111,8 @@ def _decode_document(document: dict[str, Any], binary: memoryview, signature: Si
             raise InvalidRequest(f"{where}: has both data and parameters.binary_data_size; send one")
         if used + size > len(binary):
             raise InvalidRequest(
-                f"{where}: binary_data_size {size} runs past the binary data, of which {len(binary) - used} bytes are left"
+                f"{where}: binary_data_size {size} runs past the binary data, "
+                f"of which {len(binary) - used} bytes are left"
             )
         inputs[spec.name] = from_bytes(binary[used : used + size], spec, shape, where)
         used += size

@@ -11,7 +11,7 @@ numbers they point to.
 import mmap
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ REGION_BYTES = _TABLE_BYTES + _VALUE_BYTES
 """Address space of one worker's region; pages that are never touched cost no memory."""
 
 LATENCY_BUCKETS = (
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
+    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
 """Upper bounds in seconds: from a logistic regression's answer to a client's patience."""
 SIZE_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
@@ -35,7 +36,7 @@ class Counter:
 
     __slots__ = ("_at", "_values")
 
-    def __init__(self, values: memoryview, at: int) -> None:
+    def __init__(self, values: "memoryview[float]", at: int) -> None:
         self._values = values
         self._at = at
 
@@ -59,7 +60,7 @@ class Histogram:
 
     __slots__ = ("_at", "_bounds", "_sum_at", "_values")
 
-    def __init__(self, values: memoryview, at: int, bounds: tuple[float, ...]) -> None:
+    def __init__(self, values: "memoryview[float]", at: int, bounds: tuple[float, ...]) -> None:
         self._values = values
         self._at = at
         self._bounds = bounds
@@ -127,14 +128,14 @@ class Metrics:
 
     def render(self) -> bytes:
         """All workers' series in Prometheus' text format."""
-        families: dict[str, tuple[_Series, dict[str, list[float]]]] = {}
+        families: dict[str, tuple[_Series, dict[str, Sequence[float]]]] = {}
         view = memoryview(self._memory)
         for worker in range(self._workers):
             start = worker * REGION_BYTES
             values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
             for series in _read_table(view[start : start + _TABLE_BYTES]):
                 _, by_labels = families.setdefault(series.name, (series, {}))
-                numbers = values[series.at : series.at + series.width].tolist()
+                numbers: Sequence[float] = values[series.at : series.at + series.width].tolist()
                 key = _label_text(series.labels)
                 known = by_labels.get(key)
                 by_labels[key] = (
@@ -186,7 +187,7 @@ def _read_table(table: memoryview) -> Iterable[_Series]:
         yield _Series(name, kind, help_, labels, tuple(bounds), at)
 
 
-def _lines(series: _Series, labels: str, numbers: list[float]) -> Iterable[str]:
+def _lines(series: _Series, labels: str, numbers: Sequence[float]) -> Iterable[str]:
     if series.kind != "histogram":
         yield (
             f"{series.name}{{{labels}}} {_number(numbers[0])}"

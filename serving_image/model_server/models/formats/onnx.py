@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime as ort  # type: ignore[import-untyped]
 
 from model_server.errors import InvalidRequest, LoadFailed, ModelFailed
 from model_server.models.artifact import Artifact
@@ -46,7 +46,7 @@ class OnnxModel(Model):
         feed = inputs if not self._text_inputs else self._with_text(inputs)
         try:
             results: list[Array] = self._session.run(outputs, feed)
-        except Exception as error:  # noqa: BLE001 - the runtime's own exceptions have no common base
+        except Exception as error:
             raise ModelFailed(f"the model failed: {error}") from error
         return results
 
@@ -100,7 +100,7 @@ class OnnxFormat(Format):
                 session_options,
                 providers=list(options.execution_providers) or ["CPUExecutionProvider"],
             )
-        except Exception as error:  # noqa: BLE001 - the runtime's own exceptions have no common base
+        except Exception as error:
             raise LoadFailed(f"{path.name}: ONNX Runtime cannot load it: {error}") from error
         signature = Signature(
             inputs=tuple(_spec(path, node) for node in session.get_inputs()),
