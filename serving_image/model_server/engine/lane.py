@@ -14,7 +14,7 @@ from time import monotonic
 import numpy as np
 
 from model_server.engine.call import Call
-from model_server.engine.cost import Cost
+from model_server.engine.warmup import Learned
 from model_server.errors import DeadlineExceeded, ModelFailed, NotReady, QueueFull, ServerError
 from model_server.models.format import Model
 from model_server.settings import ModelSettings
@@ -32,9 +32,7 @@ class Lane:
         settings: ModelSettings,
         meters: ModelMeters,
         executor: Executor,
-        cost: Cost,
-        *,
-        batchable: bool,
+        learned: Learned,
         inline_seconds: float,
     ) -> None:
         self.meters = meters
@@ -42,10 +40,9 @@ class Lane:
         self.settings = settings
         self._model = model
         self._executor = executor
-        self._cost = cost
-        self._batchable = batchable
+        self._cost = learned.cost
         self._inline_seconds = inline_seconds
-        self._max_rows = settings.batching.max_rows
+        self._max_rows = learned.max_rows
         self._window_seconds = settings.batching.window_ms / 1000
         self._fixed_tails = all(-1 not in spec.shape[1:] for spec in model.signature.inputs)
         self._loop = asyncio.get_running_loop()
@@ -71,7 +68,7 @@ class Lane:
             raise DeadlineExceeded("the request's time was over when it arrived")
         call.queued = now
         call.lane = self
-        if self._batchable:
+        if self._max_rows > 1:
             call.rows = _rows(call)
         self._insert(call)
         self._waiting += 1

@@ -140,11 +140,15 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """Part of the request target."""
         self._target += url
-        self._count_head(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > self._limits.max_header_bytes:
+            raise _Refused(414, f"the request target is over {self._limits.max_header_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or trailer."""
-        self._count_head(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._limits.max_header_bytes:
+            raise _Refused(431, f"the headers are over {self._limits.max_header_bytes} bytes")
         name = name.lower()
         headers = self._headers
         if name in headers:
@@ -278,10 +282,3 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.max_header_bytes:
-            raise _Refused(
-                431, f"the request's headers are over the limit of {self._limits.max_header_bytes} bytes"
-            )

@@ -34,7 +34,8 @@ class Served:
     artifact: Artifact
     model: Model
     lane: Lane
-    batchable: bool
+    batch_rows: int
+    """Rows that are stacked at most; 0 when requests are run one by one."""
 
 
 @dataclass(slots=True)
@@ -159,7 +160,7 @@ class Repository:
                 "version": served.version,
                 "source": served.artifact.uri,
                 "sha256": served.artifact.digest,
-                "batching": served.batchable,
+                "batch_rows": served.batch_rows,
                 "seconds": round(seconds, 3),
             },
         )
@@ -170,17 +171,16 @@ class Repository:
     async def _bring_up(self, settings: ModelSettings, resolved: Resolved) -> Served:
         loop = asyncio.get_running_loop()
         artifact, model = await loop.run_in_executor(self._loader, self._fetch_and_load, settings, resolved)
-        cost, batchable = await loop.run_in_executor(self._loader, warm_up, model, settings)
+        learned = await loop.run_in_executor(self._loader, warm_up, model, settings)
         lane = Lane(
             model,
             settings,
             ModelMeters(self._metrics, settings.name, resolved.version),
             self._runner,
-            cost,
-            batchable=batchable,
-            inline_seconds=self._settings.inline_ms / 1000,
+            learned,
+            self._settings.inline_ms / 1000,
         )
-        return Served(settings.name, resolved.version, artifact, model, lane, batchable)
+        return Served(settings.name, resolved.version, artifact, model, lane, learned.max_rows)
 
     def _fetch_and_load(self, settings: ModelSettings, resolved: Resolved) -> tuple[Artifact, Model]:
         artifact = fetch(resolved, self._settings.registry, self._cache_dir)

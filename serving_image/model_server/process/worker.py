@@ -1,6 +1,7 @@
 """One process that serves: builds the parts, runs the event loop, drains on SIGTERM."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -54,6 +55,9 @@ class Worker:
                 self.listener.abort()
                 return _NOTHING_TO_SERVE
             self.state.starting = False
+            # What is loaded now lives as long as the process: full collections need not walk it.
+            gc.collect()
+            gc.freeze()
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
             )
