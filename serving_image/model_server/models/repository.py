@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic
@@ -96,9 +96,11 @@ class Repository:
         """Declared models that cannot answer now."""
         return [entry for entry in self._entries.values() if entry.default is None]
 
-    async def load_all(self) -> None:
+    async def load_all(self, besides: Collection[str] = ()) -> None:
         """Load every declared model; failures are logged and kept as the entries' reasons."""
-        await asyncio.gather(*(self._load_or_note(name) for name in self._entries))
+        for name in besides:
+            self._entries[name].reason = "it was unloaded"
+        await asyncio.gather(*(self._load_or_note(name) for name in self._entries if name not in besides))
 
     async def load(self, name: str) -> Served:
         """Load what the model's source means now, warm it beside the running version, flip, free the old one.
@@ -130,7 +132,8 @@ class Repository:
         try:
             await self.load(name)
         except ServerError as error:
-            log.error("model cannot be loaded", extra={"model": name, "reason": error.message})
+            reason = {"model": name, "reason": error.message}
+            log.error("model cannot be loaded", extra=reason)  # noqa: TRY400 - the message says it all
 
     async def _load(self, entry: ModelEntry) -> Served:
         settings = entry.settings
