@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_dispatch",
         "_head_bytes",
         "_headers",
+        "_in_request",
         "_limits",
         "_listener",
         "_parser",
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._in_request = False
         self._closing = False
         self._discarding = False
         self._reading_paused = False
@@ -97,9 +99,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The upgrade is declined by answering in HTTP/1.1; bytes after it are not ours to read.
-            self._discarding = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             refused = error.__context__
             if not isinstance(refused, _Refused):
@@ -132,6 +133,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
+        self._in_request = True
         self._headers = {}
         self._target = b""
         self._head_bytes = 0
@@ -196,15 +198,16 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole: hand it over."""
+        parser = self._parser
+        if parser.should_upgrade():
+            return
         parts = self._body
         body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
         if parts:
             self._body = []
             self._body_bytes = 0
-        parser = self._parser
-        keep_alive = (
-            parser.should_keep_alive() and not self._listener.draining and not parser.should_upgrade()
-        )
+        self._in_request = False
+        keep_alive = parser.should_keep_alive() and not self._listener.draining
         exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
         self._pending.append(exchange)
         self.due = float("inf")
@@ -239,11 +242,11 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """No request is under way."""
-        return not self._pending and not self._body
+        return not self._pending and not self._in_request
 
     def time_over(self) -> None:
         """The listener's sweep found `due` in the past."""
-        if self._discarding or self._writing_paused or (self.idle and not self._target):
+        if self._discarding or self._writing_paused or self.idle:
             self._transport.abort()
         else:
             self._refuse(408, "the request took too long to arrive")
@@ -256,6 +259,23 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._transport.abort()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers another protocol (Java's client does) again, without the offer.
+
+        The parser stops at its headers, before the body.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "CONNECT is for proxies")
+            return
+        headers = {name: value for name, value in self._headers.items() if name != b"upgrade"}
+        close = b"close" in headers.pop(b"connection", b"").lower()
+        lines = [b"%s %s HTTP/1.1" % (method, self._target)]
+        lines += [b"%s: %s" % header for header in headers.items()]
+        lines += [b"connection: close"] if close else []
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read further, after the answers still owed, then close."""
