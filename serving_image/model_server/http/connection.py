@@ -39,7 +39,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_closing",
         "_discarding",
         "_dispatch",
         "_head_bytes",
@@ -68,7 +67,6 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._in_request = False
-        self._closing = False
         self._discarding = False
         self._reading_paused = False
         self._writing_paused = False
@@ -88,7 +86,6 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         del exc
         self._listener.closed(self)
-        self._closing = True
         while self._pending:
             self._pending.popleft().client_gone()
         self._body.clear()
@@ -110,12 +107,10 @@ class Connection(asyncio.Protocol):
             self._refuse(400, f"not HTTP/1.1: {error}")
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol. A half-closed client still gets its answers."""
-        self._closing = True
-        if not self._pending:
-            return False
-        self._discarding = True
-        return True
+        """See asyncio.Protocol. Whoever stops sending is taken to be gone: most clients close both ways at
+        once, which looks the same, and work that nobody waits for must not run.
+        """
+        return False
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. The client does not read: do not read from it either."""
@@ -231,7 +226,7 @@ class Connection(asyncio.Protocol):
         while pending and pending[0].response is not None:
             last = pending.popleft()
             self._transport.write(cast(bytes, last.response))
-        if not last.keep_alive or (self._closing and not pending):
+        if not last.keep_alive:
             self._close()
             return
         if not pending:
@@ -289,7 +284,6 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close so that the answer arrives: a reset while the client still sends would overtake it."""
         self._discarding = True
-        self._closing = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.due = self._listener.clock + _LINGER_SECONDS

@@ -41,6 +41,8 @@ class Place:
     number: int = 0
     channel: socket.socket | None = None
     """To the master, if there is one."""
+    replacement: bool = False
+    """This worker takes a dead one's place: clients wait until it can answer, and see no "not ready"."""
     unloaded: frozenset[str] = frozenset()
     """Declared models that were unloaded before this worker started."""
 
@@ -68,11 +70,10 @@ class Worker:
         if self._place.channel is not None:
             self.state.channel = ControlChannel(self._place.channel, self.state.operate, self._stop.set)
             await self.state.channel.start()
-        # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
-        await self.listener.start(self._place.http_socket)
-        host, port = self._place.http_socket.getsockname()[:2]
-        log.info("listening", extra={"host": host, "http_port": port})
         self._beat()
+        # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
+        if not self._place.replacement:
+            await self._listen()
         loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
         stopping = loop.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,6 +85,8 @@ class Worker:
             # What is loaded now lives as long as the process: full collections need not walk it.
             gc.collect()
             gc.freeze()
+            if self._place.replacement:
+                await self._listen()
             self.state.set_state(WorkerState.READY)
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
@@ -92,6 +95,11 @@ class Worker:
         else:
             loading.cancel()
         return await self._drain()
+
+    async def _listen(self) -> None:
+        await self.listener.start(self._place.http_socket)
+        host, port = self._place.http_socket.getsockname()[:2]
+        log.info("listening", extra={"host": host, "http_port": port})
 
     def _enough_to_start(self) -> bool:
         requires = self._settings.start_requires
