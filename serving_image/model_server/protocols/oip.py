@@ -14,7 +14,7 @@ from model_server.models.repository import Served
 from model_server.process.state import ServerState
 from model_server.protocols import oip_codec
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 
 
 class OpenInferenceRest:
