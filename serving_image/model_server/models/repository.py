@@ -180,7 +180,9 @@ class Repository:
     async def _bring_up(self, settings: ModelSettings, resolved: Resolved) -> Served:
         loop = asyncio.get_running_loop()
         artifact, model = await loop.run_in_executor(self._loader, self._fetch_and_load, settings, resolved)
-        learned = await loop.run_in_executor(self._loader, warm_up, model, settings)
+        learned = await loop.run_in_executor(
+            self._loader, warm_up, model, settings, self._settings.inline_ms / 1000
+        )
         lane = Lane(
             model,
             settings,

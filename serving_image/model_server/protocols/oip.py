@@ -94,7 +94,7 @@ class OpenInferenceRest:
                 partial(self._answer, exchange, served, request),
                 received=exchange.received,
                 deadline=_deadline(exchange, request.parameters),
-                priority=_priority(request.parameters),
+                priority=_priority(request.parameters) if request.parameters else 0,
             )
             self._service.submit(served, call)
         except ServerError as error:
