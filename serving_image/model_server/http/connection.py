@@ -5,6 +5,7 @@ the order of their requests, and stops reading from clients that do not read.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 import orjson
 
-from model_server.errors import ServerError
+from model_server.errors import ClientGone, ServerError
 from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
 from model_server.settings import HttpSettings
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_reading_paused",
         "_target",
         "_transport",
+        "_waiters",
         "_writing_paused",
         "due",
     )
@@ -72,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._discarding = False
         self._reading_paused = False
         self._writing_paused = False
+        self._waiters: list[asyncio.Future[None]] = []
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 
@@ -91,6 +94,7 @@ class Connection(asyncio.Protocol):
         while self._pending:
             self._pending.popleft().client_gone()
         self._body.clear()
+        self._wake_waiters()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -123,7 +127,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._writing_paused = False
-        self.due = self._listener.clock + self._limits.idle_timeout_seconds
+        self._wake_waiters()
+        self.due = self._listener.clock + self._limits.idle_timeout_seconds if self.idle else math.inf
         self._balance_reading()
 
     # httptools callbacks
@@ -212,8 +217,10 @@ class Connection(asyncio.Protocol):
             except ServerError as error:
                 raise _Refused(error.status, error.message) from None
         exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
+        if not keep_alive:
+            exchange.http_version = parser.get_http_version()
         self._pending.append(exchange)
-        self.due = float("inf")
+        self.due = math.inf
         if len(self._pending) >= self._limits.max_pipelined:
             self._balance_reading()
         self._dispatch(exchange)
@@ -237,10 +244,32 @@ class Connection(asyncio.Protocol):
         if not last.keep_alive:
             self._close()
             return
+        if self._waiters:
+            self._wake_waiters()
         if not pending:
             self.due = self._listener.clock + self._limits.idle_timeout_seconds
         if self._reading_paused:
             self._balance_reading()
+
+    async def until_writable(self, exchange: Exchange) -> None:
+        """Wait until it is this exchange's turn to write and the client reads. Raises ClientGone."""
+        while not exchange.gone and not self._transport.is_closing():
+            if self._pending[0] is exchange and not self._writing_paused:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        raise ClientGone("the client closed the connection before the end of the answer")
+
+    def write_part(self, data: bytes) -> None:
+        """Write part of the answer of the exchange whose turn it is."""
+        self._transport.write(data)
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     @property
     def idle(self) -> bool:
