@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.serving.environments import HERE, PROJECT, cache, install, say, versions
+from benchmarks.serving.environments import HERE, PROJECT, cache, enter, install, say, versions
 
 RESULTS = HERE / "results"
 
@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-beside", action="store_true", help="leave out the slow model beside the fast one"
     )
+    parser.add_argument("--minutes", type=float, default=40, help="begin nothing new after so long")
     parser.add_argument("--cores", default="0,1", help="the server's core, the load's core")
     parser.add_argument(
         "--source", type=Path, default=PROJECT / "serving_image", help="our server's source tree"
@@ -35,19 +36,18 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter_own_environment() -> None:
-    """The harness needs numpy and ONNX: it installs them for itself and starts again there."""
-    python = install("harness", HERE / "requirements.txt")
-    if Path(sys.executable) != python:
-        os.chdir(PROJECT)
-        os.execv(python, [str(python), "-m", "benchmarks.serving", *sys.argv[1:]])
+def shown(options: argparse.Namespace) -> str:
+    """The command as anybody can repeat it: choices of what is run, no paths of this machine."""
+    choices = {"peers": options.peers, "models": options.models, "rounds": options.rounds}
+    chosen = [f"--{name} {value}" for name, value in choices.items() if value]
+    return " ".join(chosen + ["--quick"] * options.quick)
 
 
 def main() -> int:
     options = arguments()
     options.output = options.output.absolute()
     options.source = options.source.absolute()
-    enter_own_environment()
+    enter("benchmarks.serving")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that `with` blocks end the servers
     from benchmarks.serving import load, models, peers, report
     from benchmarks.serving.rounds import Rounds
@@ -89,10 +89,14 @@ def main() -> int:
             names=names,
             quick=options.quick,
         )
-        rounds.run(options.rounds or (1 if options.quick else 3), with_beside=not options.no_beside)
+        rounds.run(
+            options.rounds or (1 if options.quick else 3),
+            with_beside=not options.no_beside,
+            minutes=options.minutes,
+        )
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python3 -m benchmarks.serving " + " ".join(sys.argv[1:]),
+        "command": "python3 -m benchmarks.serving " + shown(options),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "machine": report.machine(),
         "versions": ran,

@@ -45,6 +45,14 @@ def install(name: str, requirements: Path, package: Path | None = None) -> Path:
     return python
 
 
+def enter(module: str) -> None:
+    """The harness needs numpy and ONNX: it installs them for itself and starts again there."""
+    python = install("harness", HERE / "requirements.txt")
+    if Path(sys.executable) != python:
+        os.chdir(PROJECT)
+        os.execv(python, [str(python), "-m", module, *sys.argv[1:]])
+
+
 def _uv() -> Path:
     """Pip takes a minute for some of the peers, uv seconds: pip fetches uv once, into a place of its own."""
     home = cache() / "environments" / f"uv-{UV}"

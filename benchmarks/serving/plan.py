@@ -21,7 +21,7 @@ class Plan:
         return self.slow_seconds if model.slow else self.seconds
 
 
-FULL = Plan(seconds=3, slow_seconds=5, latency_seconds=5)
+FULL = Plan(seconds=2.5, slow_seconds=4, latency_seconds=4)
 QUICK = Plan(seconds=1.5, slow_seconds=2, latency_seconds=2)
 
 
@@ -70,7 +70,7 @@ def open_loop(
     seconds = plan.latency_seconds * (2 if model.slow else 1)
     saturated = max((r.value for r in records if r.what == f"{form}.rate"), default=0)
     if saturated < rate * 1.02:
-        detail = {"reason": f"saturates at {saturated:,.0f}/s, asked for {rate:,.0f}/s"}
+        detail: dict[str, object] = {"reason": f"saturates at {saturated:,.0f}/s, asked for {rate:,.0f}/s"}
         records.append(Record(session.peer.name, model.name, f"{form}.{what}.p99_us", math.nan, turn, detail))
         return
     report, cpu_us, others = session.window(form, model, seconds, rate=rate)

@@ -63,9 +63,9 @@ class Table:
         text = show(middle(values))
         ours = self.figures.get(("ours", model, what), {})
         shared = [
-            ours[turn] / v
+            better(what, ours[turn], v)
             for turn, v in values.items()
-            if turn in ours and v and not math.isnan(ours[turn] / v)
+            if turn in ours and v and not math.isnan(better(what, ours[turn], v))
         ]
         if ratio and peer != "ours" and shared:
             text += f" ({shorter(median(shared))} ×)"  # noqa: RUF001
@@ -78,6 +78,12 @@ class Table:
 def same(recorded: str, wanted: str) -> bool:
     """A reason is recorded once for all figures of a window: `json.at_200.p99_us` for `.p50_us` too."""
     return recorded.rpartition(".")[0] == wanted.rpartition(".")[0]
+
+
+def better(what: str, ours: float, theirs: float) -> float:
+    """How many times better ours is: more of a rate, less of anything else."""
+    more, less = (ours, theirs) if what.endswith(".rate") else (theirs, ours)
+    return more / less if less else math.nan
 
 
 def shorter(value: float) -> str:
@@ -106,9 +112,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['date'][:10]}, {result['minutes']} minutes, `{result['command'].strip()}`.",
         f"{result['machine']}.",
         "",
-        "Servers on one core, load on another; every answer of every timed request was checked. Medians over",
-        "the rounds. In brackets: ours divided by theirs, from the same round. Above 1 ours is faster where the",
-        "column is a rate; below 1 ours needs less where it is CPU, time or memory.",
+        "Servers on one core, load on another; every answer of every timed request was checked. Medians",
+        "over the rounds. In brackets: how many times better ours is, from the same round (more of a rate,",
+        "less of CPU, time or memory); below 1 ours is worse.",
         "",
         noise(result),
         "",
@@ -139,7 +145,7 @@ def noise(result: dict[str, Any]) -> str:
     others, load = ([d[name] for d in details] for name in ("others", "load_cpu"))
     noisy = sum(share > 0.15 for share in others)
     return (
-        f"Noise: others took {median(others):.0%} of the server's core in the middle window and more than 15 %\n"
+        f"Noise: others took {median(others):.0%} of the server's core in the middle window, more than 15 %\n"
         f"in {noisy} of {len(others)}; CPU per request suffers least from that. "
         f"The load generator used at most {max(load):.0%} of its core."
     )

@@ -29,12 +29,14 @@ class Rounds:
     records: list[Record] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     """By `peer/model`: why there are no figures."""
+    deadline: float = 0
 
-    def run(self, count: int, *, with_beside: bool) -> None:
+    def run(self, count: int, *, with_beside: bool, minutes: float) -> None:
         plan = plans.QUICK if self.quick else plans.FULL
         bench = Bench(self.server_core, self.load_core, self.work, self.pythons, self.models)
         say(f"{count} rounds of {len(self.peers)} servers and {len(self.names)} models")
         started = time.monotonic()
+        self.deadline = started + 60 * minutes
         for turn in range(1, count + 1):
             for name in self.names:
                 half = plans.best_peer_rate(self.records, self.peers, name) / 2
@@ -42,7 +44,7 @@ class Rounds:
                 for peer in self.order(turn):
                     visit = partial(plans.visit, bench, plan, peer, self.models[name], turn, half)
                     self.attempt(f"{peer.name}/{name}", visit, started, turn)
-            if with_beside:
+            if with_beside and turn == 1:
                 fast, slow = self.models["logistic"], self.models["convnet"]
                 for peer in self.order(turn):
                     if peer.kind != "limit":
@@ -56,6 +58,8 @@ class Rounds:
         return listed[shift:] + listed[:shift]
 
     def attempt(self, key: str, visit: Callable[[], list[Record]], started: float, turn: int) -> None:
+        if time.monotonic() > self.deadline:
+            self.reasons.setdefault(key, "no time was left in this run (--minutes)")
         if key in self.reasons:
             return
         minutes = (time.monotonic() - started) / 60

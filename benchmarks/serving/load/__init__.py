@@ -1,6 +1,5 @@
 """The load generator: compiled where it is missing, run, and its report read."""
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -54,19 +53,6 @@ def build() -> Path:
     return binary
 
 
-def run(
-    core: int,
-    port: int,
-    corpus: Path,
-    connections: int,
-    seconds: float,
-    rate: float = 0,
-    limit: int = 0,
-) -> Report:
-    with contextlib.closing(start(core, port, corpus, connections, seconds, rate, limit)) as running:
-        return running.report()
-
-
 @dataclass
 class Running:
     process: subprocess.Popen[str]
@@ -93,7 +79,7 @@ def start(
     rate: float = 0,
     limit: int = 0,
 ) -> Running:
-    command = ["taskset", "-c", str(core), build(), "--port", str(port), "--corpus", corpus]
+    command = ["taskset", "-c", str(core), str(build()), "--port", str(port), "--corpus", str(corpus)]
     command += ["--connections", str(connections), "--seconds", str(seconds)]
     command += ["--rate", str(rate), "--limit", str(limit)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import orjson
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-root, port, *names = sys.argv[1:]
+root, port, *names, style = sys.argv[1:]
 app = FastAPI()
 one_thread = ThreadPoolExecutor(1)
 
@@ -34,16 +34,22 @@ def serve(name: str) -> None:
         (out,) = session.run(None, {"input": np.array(inputs, np.float32)})
         return orjson.dumps({"outputs": out}, option=orjson.OPT_SERIALIZE_NUMPY)
 
-    async def fast_path(request: Vectors) -> Response:
-        return Response(run(request.inputs), media_type="application/json")
+    async def answer(inputs: list) -> Response:
+        if slow:
+            body = await asyncio.get_running_loop().run_in_executor(one_thread, run, inputs)
+        else:
+            body = run(inputs)
+        return Response(body, media_type="application/json")
 
-    async def slow_path(request: Pictures) -> Response:
-        loop = asyncio.get_running_loop()
-        return Response(
-            await loop.run_in_executor(one_thread, run, request.inputs), media_type="application/json"
-        )
+    kind = Pictures if slow else Vectors
 
-    app.post(f"/predict/{name}")(slow_path if slow else fast_path)
+    async def typed(request: kind) -> Response:
+        return await answer(request.inputs)
+
+    async def from_body(request: Request) -> Response:
+        return await answer(kind.model_validate_json(await request.body()).inputs)
+
+    app.post(f"/predict/{name}")(typed if style == "typed" else from_body)
 
 
 for model in names:

@@ -12,6 +12,10 @@ class Ours(Peer):
     package = PROJECT / "serving_image"
     reports = ("serving-estate-model-server", "model-server", "onnxruntime")
 
+    def __init__(self, extra: str = "") -> None:
+        self.extra = extra
+        """YAML that is appended to the settings."""
+
     def launch(self, setup: Setup) -> Launch:
         lines = [
             "server:",
@@ -24,7 +28,7 @@ class Ours(Peer):
         for model in setup.models:
             lines += [f"  - name: {model.name}", f"    source: {model.path}"]
         settings = setup.folder / "settings.yaml"
-        settings.write_text("\n".join(lines) + "\n")
+        settings.write_text("\n".join([*lines, self.extra]) + "\n")
         return Launch([str(setup.python.with_name("model-server")), "serve", "--config", str(settings)], {})
 
     def forms(self) -> dict[str, Form]:
