@@ -160,8 +160,8 @@ def noise(result: dict[str, Any]) -> str:
     )
     if loud:
         told += (
-            "\n\n**A busy machine: rates, latencies and start times of this run are lower bounds of what the "
-            "servers\ncan do, and their ratios are rough. Trust CPU per request and memory.**"
+            "\n\n**A busy machine: rates of this run are too low, latencies and start times too high, and their\n"
+            "ratios are rough. Trust CPU per request and memory.**"
         )
     return told
 
