@@ -160,8 +160,8 @@ def noise(result: dict[str, Any]) -> str:
     )
     if loud:
         told += (
-            "\n\n**A busy machine: rates of this run are too low, latencies and start times too high, and their\n"
-            "ratios are rough. Trust CPU per request and memory.**"
+            "\n\n**A busy machine: rates of this run are too low, latencies and start times too high,\n"
+            "and their ratios are rough. Trust CPU per request and memory.**"
         )
     return told
 
