@@ -73,6 +73,7 @@ class Progress:
     """Shows that a long step is alive: its phase and the time since it began."""
 
     def __init__(self, title: str, *, every: float = 15.0) -> None:
+        """Name the step, and how often a log that is not a terminal gets a line."""
         self.phase = ""
         self._title = title
         self._terminal = sys.stderr.isatty()

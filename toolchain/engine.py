@@ -1,7 +1,7 @@
 """Find or make a Pulumi engine, and print the folder to put on PATH.
 
-In this order: a `pulumi` that is on PATH; one that an earlier run of this script left in the cache; the official
-release; a build from source. Runs on a bare Python, before any environment exists.
+In this order: a `pulumi` that is on PATH; one that an earlier run of this script left in the cache; the
+official release; a build from source. Runs on a bare Python, before any environment exists.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def official_folder() -> Path:
 
 def main() -> int:
     """Print the folder; say why not in a line or two."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is the first thing that runs on a bare host
         say(f"Python 3.11 or newer is needed, this is {platform.python_version()}")
         return 1
     parser = argparse.ArgumentParser(

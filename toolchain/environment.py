@@ -78,7 +78,7 @@ def run(*arguments: str) -> None:
 
 def main() -> int:
     """Make the environment if it is not as the lock says."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is the first thing that runs on a bare host
         say(f"Python 3.11 or newer is needed, this is {platform.python_version()}")
         return 1
     lock = sys.argv[1] if len(sys.argv) > 1 else "local"

@@ -1,7 +1,7 @@
 """The locks in `requirements/`: made by uv from the pyproject files, for every platform, with hashes.
 
-`python3 toolchain/lock.py` makes them again; `--check` says whether they are in step with what they were made from,
-without a network; `--upgrade` moves to the newest versions that the pyproject files allow.
+`python3 toolchain/lock.py` makes them again; `--check` says whether they are in step with what they were made
+from, without a network; `--upgrade` moves to the newest versions that the pyproject files allow.
 """
 
 import argparse
@@ -150,9 +150,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.check:
         for lock in drifted():
-            say(
-                f"error: requirements/{lock.path.name} is out of step with the pyproject files: run `make lock`"
-            )
+            say(f"error: requirements/{lock.path.name} is not what the pyproject files ask: run `make lock`")
         return 1 if drifted() else 0
     try:
         for lock in LOCKS:

@@ -10,8 +10,8 @@ from toolchain.cache import Progress, ToolError, staged
 
 RELEASES = "https://get.pulumi.com/releases/sdk"
 CONNECT_TIMEOUT_S = 5.0
-# From the release's own checksums file, written down here so that a changed archive is noticed. A platform that is
-# not listed is checked against that file.
+# From the release's own checksums file, written down here so that a changed archive is noticed. A platform
+# that is not listed is checked against that file.
 SHA256 = {
     "3.255.0-linux-x64": "cf559568e2c32f7fae56ea3de8ae5fa48973ba8c5aa9dd2b3dc0c8898fe50dba",
     "3.255.0-linux-arm64": "699fbc6ea848d997e9b3645487f108d27b1b55ec807c7576406131e6e080f0e3",

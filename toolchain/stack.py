@@ -1,4 +1,4 @@
-"""`make up` and `make down`: the plain `pulumi` commands, with the environment they want and the stack made if missing."""
+"""`make up` and `make down`: plain `pulumi`, with the environment it wants, and the stack made if missing."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 def pulumi(*arguments: str) -> int:
     """Run a pulumi command on the project, its output going straight to the user."""
-    return subprocess.run(["pulumi", "-C", str(ROOT), *arguments], check=False).returncode
+    return subprocess.run([str(shutil.which("pulumi")), "-C", str(ROOT), *arguments], check=False).returncode
 
 
 def up(stack: str) -> int:
@@ -63,7 +63,7 @@ def stack_files(stack: str = "*") -> list[Path]:
 
 
 def clear_stale_locks(stack: str) -> None:
-    """Remove the lock of a pulumi that was killed on this machine; a living one, or another machine's, is kept."""
+    """Remove the lock of a pulumi that was killed on this machine; that of a living one is kept."""
     for lock in STATE.glob(f".pulumi/locks/organization/*/{stack}/*.json"):
         holder = json.loads(lock.read_text())
         who = f"process {holder['pid']} of {holder['username']}, since {holder['timestamp']}"
@@ -79,17 +79,15 @@ def clear_stale_locks(stack: str) -> None:
 
 def is_pulumi(pid: int) -> bool:
     """Say whether a process is alive and a pulumi: process numbers are used again."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    told = subprocess.run(
-        ["ps", "-o", "stat=,comm=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    state, _, command = told.stdout.strip().partition(" ")
-    return not state.startswith("Z") and "pulumi" in command
+    if Path("/proc/self/stat").exists():
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text()  # "123 (pulumi) S 1 ..."
+        except OSError:
+            return False
+    else:
+        ps = ["/bin/ps", "-o", "pid=,comm=,stat=", "-p", str(pid)]
+        state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+    return "pulumi" in state and " Z" not in state
 
 
 def main() -> int:

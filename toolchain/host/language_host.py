@@ -1,7 +1,7 @@
 """The Python language host: what the Pulumi engine asks when it meets `runtime: python`.
 
-Only for an engine that was built from source, as the official release brings its own. It answers the engine's calls
-and leaves the running to workers (see worker.py), one for each virtual environment.
+Only for an engine that was built from source, as the official release brings its own. It answers the engine's
+calls and leaves the running to workers (see worker.py), one for each virtual environment.
 """
 
 import base64
@@ -27,7 +27,7 @@ SITE = LIB / "site-packages"
 
 
 def use_protocol_only() -> None:
-    """Make `pulumi.runtime.proto` importable without the SDK around it, which takes most of a second to import."""
+    """Make `pulumi.runtime.proto` importable without the SDK around it, which takes most of a second."""
     sys.path[0] = str(SITE)
     for name in ("pulumi", "pulumi.runtime", "pulumi.runtime.proto"):
         module = ModuleType(name)
@@ -39,6 +39,7 @@ class Job:
     """One child of a worker: where its output comes from, who it is, how it ended."""
 
     def __init__(self, stdout: int | None, stderr: int | None, status: int) -> None:
+        """Take the reading ends of its pipes."""
         self.stdout = stdout
         self.stderr = stderr
         self._status = os.fdopen(status)
@@ -62,6 +63,7 @@ class Worker:
     """A warm interpreter and the socket it takes jobs from."""
 
     def __init__(self, python: str, environ: dict[str, str]) -> None:
+        """Start it; it is warm by the time that the engine has work for it."""
         self._control, theirs = socket.socketpair()
         self._lock = threading.Lock()
         self.python = python
@@ -70,7 +72,7 @@ class Worker:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=environ,
-            start_new_session=True,  # the engine's SIGINT is for the host; the worker ends when its socket closes
+            start_new_session=True,  # the engine's SIGINT is for the host; we end when our socket closes
         )
         theirs.close()
 
@@ -94,6 +96,7 @@ class Environments:
     """The workers in use, by virtual environment."""
 
     def __init__(self) -> None:
+        """Start with none."""
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
 
@@ -123,7 +126,7 @@ class WrongOptionsError(Exception):
 
 
 def virtualenv(info: Any, *, default: str = "", must_exist: bool = True) -> Path | None:
-    """Return the virtual environment that the options name, relative to the project's root as the engine has it."""
+    """Return the virtual environment that the options name, relative to the project's root."""
     options = dict(info.options)
     tool = options.get("toolchain") or "pip"
     if tool == "poetry":
@@ -140,8 +143,8 @@ def virtualenv(info: Any, *, default: str = "", must_exist: bool = True) -> Path
     if must_exist and not (venv / "bin" / "python").exists():
         found = "is not a virtual environment" if venv.exists() else "does not exist"
         raise WrongOptionsError(
-            f"runtime option `virtualenv` is {named!r}, but {venv} {found}; run `pulumi install`, or make it with "
-            f"`python3 -m venv {venv}` and install the program's requirements into it"
+            f"runtime option `virtualenv` is {named!r}, but {venv} {found}; run `pulumi install`, "
+            f"or make it with `python3 -m venv {venv}` and install the program's requirements into it"
         )
     return venv
 
@@ -188,7 +191,6 @@ def serve() -> None:
         environments.worker(guessed)  # before our own imports: on two cores both are then done at once
 
     import grpc
-
     from pulumi.runtime.proto import language_pb2 as lang
     from pulumi.runtime.proto import language_pb2_grpc, plugin_pb2
 
@@ -200,15 +202,15 @@ def serve() -> None:
     class Host(language_pb2_grpc.LanguageRuntimeServicer):
         """The calls of pulumi/language.proto that running programs and plugins needs."""
 
-        def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def Handshake(self, request: Any, _context: Any) -> Any:  # noqa: N802
             nonlocal engine_address
             engine_address = request.engine_address
             return lang.LanguageHandshakeResponse()
 
-        def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def GetPluginInfo(self, _request: Any, _context: Any) -> Any:  # noqa: N802
             return plugin_pb2.PluginInfo(version="@VERSION@")
 
-        def About(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def About(self, _request: Any, _context: Any) -> Any:  # noqa: N802
             return lang.AboutResponse(executable=sys.executable, version=sys.version.split()[0])
 
         def GetRequiredPackages(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -288,7 +290,8 @@ def serve() -> None:
             )
             context.add_callback(job.stop)
             for name, data in stream(job):
-                yield lang.RunPluginResponse(**{name: data})
+                part: dict[str, Any] = {name: data}
+                yield lang.RunPluginResponse(**part)
             yield lang.RunPluginResponse(exitcode=job.wait())
 
         def InstallDependencies(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
@@ -315,10 +318,10 @@ def serve() -> None:
                     told = f"`{' '.join(command)}` exited with code {process.returncode}"
                     context.abort(grpc.StatusCode.INTERNAL, told)
 
-        def RuntimeOptionsPrompts(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def RuntimeOptionsPrompts(self, _request: Any, _context: Any) -> Any:  # noqa: N802
             return lang.RuntimeOptionsResponse()
 
-        def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def Cancel(self, _request: Any, _context: Any) -> Any:  # noqa: N802
             from google.protobuf.empty_pb2 import Empty
 
             return Empty()
@@ -331,8 +334,8 @@ def serve() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
-    # The engine holds the other end of our stdin: it closes however the engine ends, SIGKILL included. The workers
-    # notice in turn that we are gone.
+    # The engine holds the other end of our stdin: it closes however the engine ends, SIGKILL included. The
+    # workers notice in turn that we are gone.
     while os.read(0, 4096):
         pass
 

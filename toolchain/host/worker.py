@@ -1,11 +1,11 @@
-"""A warm interpreter of a program's own environment: it imports the SDK once and forks for each program or plugin.
+"""A warm interpreter of a program's own environment: it imports the SDK once and forks for each run.
 
-`pulumi up` runs a program twice, and each plugin is a Python process again. Importing `pulumi` takes most of a second,
-so the language host starts one worker for each virtual environment as early as it can, and every run is a fork of it:
-fresh, as nothing of the user's was ever imported here, and ready at once.
+`pulumi up` runs a program twice, and each plugin is a Python process again. Importing `pulumi` takes most of
+a second, so the language host starts one worker for each virtual environment as early as it can, and every run
+is a fork of it: fresh, as nothing of the user's was ever imported here, and ready at once.
 
-A job comes over the socket as a length, a JSON object and three file descriptors: stdout, stderr, and a pipe on which
-the worker answers with the child's pid and then its exit code.
+A job comes over the socket as a length, a JSON object and three file descriptors: stdout, stderr, and a pipe
+on which the worker answers with the child's pid and then its exit code.
 """
 
 import base64
@@ -204,7 +204,7 @@ def run_program(job: dict[str, Any]) -> int:
     )
     program = request.info.entry_point
     sys.argv = [program, *request.args]
-    # A program that ends early leaves futures unawaited, by design of the SDK; asyncio would complain about each.
+    # A program that ends early leaves futures unawaited, by design of the SDK; asyncio would complain.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
