@@ -1,0 +1,282 @@
+"""The lane of one model version: its queue, its batches, its runs.
+
+Turn batching: calls that arrive in one turn of the event loop run together at the end of that turn, so an
+idle server adds no wait and a busy one batches by itself. A run that is known to be short happens on the
+event loop; a longer one in a thread. Everything here but `_run_in_thread` happens on the event loop.
+"""
+
+import asyncio
+import math
+from collections import deque
+from concurrent.futures import Executor
+from time import monotonic
+
+import numpy as np
+
+from model_server.engine.call import Call
+from model_server.engine.cost import Cost
+from model_server.errors import DeadlineExceeded, ModelFailed, NotReady, QueueFull, ServerError
+from model_server.models.format import Model
+from model_server.settings import ModelSettings
+from model_server.telemetry.logs import log
+from model_server.telemetry.model_meters import ModelMeters
+from model_server.tensors import Array
+
+
+class Lane:
+    """Where calls for one model version wait and run."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: ModelSettings,
+        meters: ModelMeters,
+        executor: Executor,
+        cost: Cost,
+        *,
+        batchable: bool,
+        inline_seconds: float,
+    ) -> None:
+        self.meters = meters
+        self.signature = model.signature
+        self.settings = settings
+        self._model = model
+        self._executor = executor
+        self._cost = cost
+        self._batchable = batchable
+        self._inline_seconds = inline_seconds
+        self._max_rows = settings.batching.max_rows
+        self._window_seconds = settings.batching.window_ms / 1000
+        self._fixed_tails = all(-1 not in spec.shape[1:] for spec in model.signature.inputs)
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Call] = deque()
+        self._waiting = 0
+        self._running: list[list[Call]] = []
+        self._turn_due = False
+        self._watch: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Future[None] | None = None
+
+    def submit(self, call: Call) -> None:
+        """Queue a call. Raises QueueFull, NotReady, DeadlineExceeded."""
+        if self._closing is not None:
+            raise NotReady("the model version is being unloaded; try again")
+        if self._waiting >= self.settings.queue_size:
+            self.meters.rejected.add()
+            raise QueueFull(f"{self._waiting} requests wait for this model already, which is its limit")
+        now = monotonic()
+        limit = call.received + self.settings.timeout_seconds
+        if call.deadline is None or call.deadline > limit:
+            call.deadline = limit
+        if call.deadline <= now:
+            raise DeadlineExceeded("the request's time was over when it arrived")
+        call.queued = now
+        call.lane = self
+        if self._batchable:
+            call.rows = _rows(call)
+        self._insert(call)
+        self._waiting += 1
+        if not self._turn_due and len(self._running) < self.settings.concurrency:
+            self._turn_due = True
+            if self._window_seconds:
+                self._loop.call_later(self._window_seconds, self._turn)
+            else:
+                self._loop.call_soon(self._turn)
+
+    def forget(self, call: Call) -> None:
+        """A waiting call was cancelled; Call.cancel tells us."""
+        if not call.started:
+            self._waiting -= 1
+
+    @property
+    def waiting(self) -> int:
+        """Calls in the queue."""
+        return self._waiting
+
+    async def close(self) -> None:
+        """Take no more calls, finish those taken, free the model."""
+        self._closing = self._loop.create_future()
+        self._closed_if_idle()
+        await self._closing
+        self._model.close()
+
+    def _insert(self, call: Call) -> None:
+        queue = self._queue
+        if not queue or queue[-1].priority <= call.priority:
+            queue.append(call)
+            return
+        at = next(index for index, other in enumerate(queue) if other.priority > call.priority)
+        queue.insert(at, call)
+
+    def _turn(self) -> None:
+        """Run what waits, as far as threads and this turn's time allow."""
+        self._turn_due = False
+        spent = 0.0
+        while self._queue and len(self._running) < self.settings.concurrency:
+            if spent > self._inline_seconds:
+                # Other connections and models get their turn before this lane goes on.
+                self._turn_due = True
+                self._loop.call_soon(self._turn)
+                return
+            batch = self._take()
+            if not batch:
+                break
+            elements = sum(array.size for call in batch for array in call.inputs.values())
+            if self._cost.expect(elements) <= self._inline_seconds:
+                self._run(batch, elements)
+                spent += batch[0].finished - batch[0].started
+                self._answer(batch)
+            else:
+                self._running.append(batch)
+                self._executor.submit(self._run_in_thread, batch, elements)
+        if self._waiting or self._running:
+            self._watch_deadlines()
+        self._closed_if_idle()
+
+    def _take(self) -> list[Call]:
+        """The next calls that can share a run, oldest first; none if nothing alive waits."""
+        batch: list[Call] = []
+        apart: list[Call] = []
+        rows = 0
+        now = monotonic()
+        queue = self._queue
+        while queue:
+            call = queue.popleft()
+            if call.cancelled:
+                continue
+            if call.deadline is not None and call.deadline <= now:
+                self._expire(call)
+                continue
+            if not batch:
+                batch.append(call)
+                rows = call.rows
+                if not rows:
+                    break
+            elif rows + call.rows <= self._max_rows and call.rows and self._stackable(batch[0], call):
+                batch.append(call)
+                rows += call.rows
+            else:
+                apart.append(call)
+                if rows + call.rows > self._max_rows or len(apart) > self._max_rows:
+                    break
+            if rows >= self._max_rows:
+                break
+        queue.extendleft(reversed(apart))
+        self._waiting -= len(batch)
+        for call in batch:
+            call.started = now
+            call.batch_rows = rows
+        return batch
+
+    def _stackable(self, first: Call, other: Call) -> bool:
+        if first.outputs != other.outputs:
+            return False
+        if self._fixed_tails:
+            return True
+        return all(first.inputs[name].shape[1:] == array.shape[1:] for name, array in other.inputs.items())
+
+    def _run(self, batch: list[Call], elements: int) -> None:
+        """Fill in results or errors; never raises."""
+        started = monotonic()
+        if len(batch) == 1:
+            self._run_one(batch[0])
+        else:
+            try:
+                self._run_stacked(batch)
+            except ServerError:
+                # One call's values may have broken it for all: each gets what it would have got alone.
+                for call in batch:
+                    self._run_one(call)
+        finished = monotonic()
+        for call in batch:
+            call.started = started
+            call.finished = finished
+        if batch[0].error is None:
+            self._cost.observe(elements, finished - started)
+
+    def _run_one(self, call: Call) -> None:
+        call.batch_rows = call.rows or 1
+        try:
+            call.results = self._model.run(call.inputs, call.outputs)
+        except ServerError as error:
+            call.error = error
+
+    def _run_stacked(self, batch: list[Call]) -> None:
+        first = batch[0]
+        stacked = {name: np.concatenate([call.inputs[name] for call in batch]) for name in first.inputs}
+        results = self._model.run(stacked, first.outputs)
+        rows = first.batch_rows
+        if any(not result.shape or result.shape[0] != rows for result in results):
+            raise ModelFailed("the outputs do not have a row for each row of the inputs")
+        start = 0
+        for call in batch:
+            end = start + call.rows
+            call.results = [result[start:end] for result in results]
+            start = end
+
+    def _run_in_thread(self, batch: list[Call], elements: int) -> None:
+        try:
+            self._run(batch, elements)
+        finally:
+            self._loop.call_soon_threadsafe(self._thread_done, batch)
+
+    def _thread_done(self, batch: list[Call]) -> None:
+        self._running.remove(batch)
+        self._answer(batch)
+        self._turn()
+
+    def _answer(self, batch: list[Call]) -> None:
+        self.meters.observe_batch(batch)
+        for call in batch:
+            if call.cancelled:
+                continue
+            try:
+                call.on_done(call)
+            except Exception:
+                log.exception("an answer could not be delivered")
+
+    def _expire(self, call: Call) -> None:
+        self._waiting -= call.started == 0.0
+        call.error = DeadlineExceeded("the request's time ran out before the model answered")
+        call.cancelled = True
+        call.finished = monotonic()
+        self.meters.expired.add()
+        try:
+            call.on_done(call)
+        except Exception:
+            log.exception("an answer could not be delivered")
+
+    def _watch_deadlines(self) -> None:
+        """Have calls that wait, or run in a thread, answered when their time is over."""
+        if self._watch is not None:
+            return
+        deadline = math.inf
+        for calls in (self._queue, *self._running):
+            for call in calls:
+                if not call.cancelled and call.deadline is not None:
+                    deadline = min(deadline, call.deadline)
+        if deadline != math.inf:
+            self._watch = self._loop.call_later(max(0.001, deadline - monotonic()), self._expire_due)
+
+    def _expire_due(self) -> None:
+        self._watch = None
+        now = monotonic()
+        for calls in (self._queue, *self._running):
+            for call in calls:
+                if not call.cancelled and call.deadline is not None and call.deadline <= now:
+                    self._expire(call)
+        self._watch_deadlines()
+
+    def _closed_if_idle(self) -> None:
+        if self._closing is not None and not self._closing.done() and not self._waiting and not self._running:
+            self._closing.set_result(None)
+
+
+def _rows(call: Call) -> int:
+    """Rows that all inputs share along the first dimension; 0 if they do not."""
+    rows = -1
+    for array in call.inputs.values():
+        size: Array | int = array.shape[0] if array.shape else 0
+        if rows not in (-1, size):
+            return 0
+        rows = int(size)
+    return max(rows, 0)

@@ -1,0 +1,287 @@
+"""One client's HTTP/1.1 connection: limits, order, back-pressure.
+
+httptools (llhttp, the parser of Node.js) reads the bytes; this class holds it to our limits, keeps answers in
+the order of their requests, and stops reading from clients that do not read.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import httptools
+import orjson
+
+from model_server.http.exchange import Exchange
+from model_server.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from model_server.http.listener import Listener
+
+Dispatch = Callable[[Exchange], None]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LINGER_SECONDS = 2.0
+_SINGLE_HEADERS = frozenset({b"content-length", b"host", b"transfer-encoding", b"content-type"})
+
+
+class _Refused(Exception):
+    """The request breaks HTTP or a limit; the connection ends after the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Connection(asyncio.Protocol):
+    """Bytes in, exchanges to `dispatch`, answers out."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_closing",
+        "_discarding",
+        "_dispatch",
+        "_head_bytes",
+        "_headers",
+        "_limits",
+        "_listener",
+        "_parser",
+        "_pending",
+        "_reading_paused",
+        "_target",
+        "_transport",
+        "_writing_paused",
+        "due",
+    )
+
+    def __init__(self, listener: "Listener", limits: HttpSettings, dispatch: Dispatch) -> None:
+        self._listener = listener
+        self._limits = limits
+        self._dispatch = dispatch
+        self._parser = httptools.HttpRequestParser(self)
+        self._pending: deque[Exchange] = deque()
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._closing = False
+        self._discarding = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self.due = 0.0
+        """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        if not self._listener.opened(self):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        del exc
+        self._listener.closed(self)
+        self._closing = True
+        while self._pending:
+            self._pending.popleft().client_gone()
+        self._body.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._discarding:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The upgrade is declined by answering in HTTP/1.1; bytes after it are not ours to read.
+            self._discarding = True
+        except httptools.HttpParserCallbackError as error:
+            refused = error.__context__
+            if not isinstance(refused, _Refused):
+                raise
+            self._refuse(refused.status, str(refused))
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"not HTTP/1.1: {error}")
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. A half-closed client still gets its answers."""
+        self._closing = True
+        if not self._pending:
+            return False
+        self._discarding = True
+        return True
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol. The client does not read: do not read from it either."""
+        self._writing_paused = True
+        self.due = self._listener.clock + self._limits.write_timeout_seconds
+        self._balance_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._writing_paused = False
+        self.due = self._listener.clock + self._limits.idle_timeout_seconds
+        self._balance_reading()
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        self._headers = {}
+        self._target = b""
+        self._head_bytes = 0
+        self.due = self._listener.clock + self._limits.header_timeout_seconds
+
+    def on_url(self, url: bytes) -> None:
+        """Part of the request target."""
+        self._target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or trailer."""
+        self._count_head(len(name) + len(value) + 4)
+        name = name.lower()
+        headers = self._headers
+        if name in headers:
+            if name in _SINGLE_HEADERS:
+                raise _Refused(400, f"header {name.decode('latin-1')!r} is repeated")
+            value = headers[name] + b", " + value
+        elif len(headers) >= self._limits.max_headers:
+            raise _Refused(431, f"more than {self._limits.max_headers} headers")
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """The request line and headers are whole: decide whether to read the body."""
+        headers = self._headers
+        version = self._parser.get_http_version()
+        if b"host" not in headers and version == "1.1":
+            raise _Refused(400, "HTTP/1.1 needs a Host header")
+        coding = headers.get(b"transfer-encoding")
+        length = headers.get(b"content-length")
+        if coding is not None:
+            # Two ways to say where the body ends, or an unknown one, is how requests are smuggled.
+            if length is not None or version != "1.1":
+                raise _Refused(400, "Transfer-Encoding cannot be used with Content-Length or before HTTP/1.1")
+            if coding.lower() != b"chunked":
+                raise _Refused(
+                    501, f"Transfer-Encoding {coding.decode('latin-1')!r:.50} is not supported, only chunked"
+                )
+        elif length is not None and int(length) > self._limits.max_body_bytes:
+            raise _Refused(
+                413, f"the body has {int(length)} bytes; the limit is {self._limits.max_body_bytes}"
+            )
+        self.due = self._listener.clock + self._limits.body_timeout_seconds
+        expect = headers.get(b"expect")
+        if expect is not None:
+            if expect.lower() != b"100-continue":
+                raise _Refused(417, f"Expect {expect.decode('latin-1')!r:.50} is not supported")
+            if not self._pending:
+                self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """Part of the body."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            raise _Refused(413, f"the body is over the limit of {self._limits.max_body_bytes} bytes")
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole: hand it over."""
+        parts = self._body
+        body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
+        if parts:
+            self._body = []
+            self._body_bytes = 0
+        parser = self._parser
+        keep_alive = (
+            parser.should_keep_alive() and not self._listener.draining and not parser.should_upgrade()
+        )
+        exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
+        self._pending.append(exchange)
+        self.due = float("inf")
+        if len(self._pending) >= self._limits.max_pipelined:
+            self._balance_reading()
+        self._dispatch(exchange)
+
+    # answers
+
+    def send(self, exchange: Exchange, response: bytes) -> None:
+        """Write an answer, now or when those before it are written."""
+        pending = self._pending
+        if self._transport.is_closing():
+            return
+        if pending[0] is not exchange:
+            exchange.response = response
+            return
+        self._transport.write(response)
+        pending.popleft()
+        last = exchange
+        while pending and pending[0].response is not None:
+            last = pending.popleft()
+            self._transport.write(cast(bytes, last.response))
+        if not last.keep_alive or (self._closing and not pending):
+            self._close()
+            return
+        if not pending:
+            self.due = self._listener.clock + self._limits.idle_timeout_seconds
+        if self._reading_paused:
+            self._balance_reading()
+
+    @property
+    def idle(self) -> bool:
+        """No request is under way."""
+        return not self._pending and not self._body
+
+    def time_over(self) -> None:
+        """The listener's sweep found `due` in the past."""
+        if self._discarding or self._writing_paused or (self.idle and not self._target):
+            self._transport.abort()
+        else:
+            self._refuse(408, "the request took too long to arrive")
+
+    def close_if_idle(self) -> None:
+        """The server stops: end connections that only wait for another request."""
+        if self.idle:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what cannot be read further, after the answers still owed, then close."""
+        self._discarding = True
+        self._body.clear()
+        self._listener.refused(status)
+        exchange = Exchange(self, b"GET", self._target, {}, b"", keep_alive=False)
+        self._pending.append(exchange)
+        exchange.respond(status, orjson.dumps({"error": message}))
+
+    def _close(self) -> None:
+        """Close so that the answer arrives: a reset while the client still sends would overtake it."""
+        self._discarding = True
+        self._closing = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.due = self._listener.clock + _LINGER_SECONDS
+
+    def _balance_reading(self) -> None:
+        pause = self._writing_paused or len(self._pending) >= self._limits.max_pipelined
+        if pause != self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.max_header_bytes:
+            raise _Refused(
+                431, f"the request's headers are over the limit of {self._limits.max_header_bytes} bytes"
+            )

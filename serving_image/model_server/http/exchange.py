@@ -1,0 +1,124 @@
+"""One HTTP request and the way to answer it: what handlers get."""
+
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import orjson
+
+if TYPE_CHECKING:
+    from model_server.http.connection import Connection
+
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+} | {499: b"HTTP/1.1 499 Client Closed Request\r\n"}
+_OK_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+Header = tuple[bytes, bytes]
+
+
+class Exchange:
+    """A request whose body is complete, and its one answer."""
+
+    __slots__ = (
+        "_connection",
+        "_on_gone",
+        "answered",
+        "body",
+        "gone",
+        "headers",
+        "keep_alive",
+        "method",
+        "received",
+        "response",
+        "target",
+    )
+
+    def __init__(
+        self,
+        connection: "Connection",
+        method: bytes,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        keep_alive: bool,
+    ) -> None:
+        self._connection = connection
+        self._on_gone: Callable[[], object] | None = None
+        self.method = method
+        self.target = target
+        self.headers = headers
+        """Names in lower case; values of a repeated header are joined with ", "."""
+        self.body = body
+        self.keep_alive = keep_alive
+        self.received = monotonic()
+        self.answered = False
+        self.gone = False
+        """The client left: an answer goes nowhere."""
+        self.response: bytes | None = None
+        """The answer while it waits for earlier ones on a pipelined connection."""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query, still percent-encoded."""
+        return self.target.partition(b"?")[0]
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The decoded query."""
+        raw = self.target.partition(b"?")[2]
+        return parse_qs(raw.decode("ascii", "replace"), keep_blank_values=True)
+
+    @property
+    def request_id(self) -> str:
+        """The caller's X-Request-Id, for logs; empty if there is none."""
+        return self.headers.get(b"x-request-id", b"").decode("latin-1")[:128]
+
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        """Have callback called if the client leaves before the answer."""
+        self._on_gone = callback
+        if self.gone:
+            callback()
+
+    def client_gone(self) -> None:
+        """The connection is lost; Connection tells us."""
+        self.gone = True
+        if self._on_gone is not None and not self.answered:
+            self._on_gone()
+
+    def respond(
+        self, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
+    ) -> None:
+        """Send the answer, once; after that calls are ignored."""
+        if self.answered:
+            return
+        self.answered = True
+        if self.gone:
+            return
+        self._connection.send(self, self._render(status, body, content_type, headers))
+
+    def respond_json(self, status: int, document: object) -> None:
+        """Send a JSON answer."""
+        self.respond(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
+        request_id = self.headers.get(b"x-request-id")
+        if status == 200 and self.keep_alive and not headers and request_id is None and content_type is JSON:
+            head = _OK_JSON % len(body)
+        else:
+            parts = [_STATUS_LINES[status]]
+            if status != 204:
+                parts.append(b"content-type: %s\r\ncontent-length: %d\r\n" % (content_type, len(body)))
+            if request_id is not None:
+                parts.append(b"x-request-id: %s\r\n" % request_id)
+            parts += [b"%s: %s\r\n" % header for header in headers]
+            if not self.keep_alive:
+                parts.append(b"connection: close\r\n")
+            parts.append(b"\r\n")
+            head = b"".join(parts)
+        return head if self.method == b"HEAD" else head + body

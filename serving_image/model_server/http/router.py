@@ -1,0 +1,131 @@
+"""From method and path to handler, and from errors to answers."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from model_server.errors import InvalidRequest, MethodNotAllowed, NotFound, ServerError
+from model_server.http.exchange import Exchange, Header
+from model_server.telemetry.logs import log
+
+Handler = Callable[..., Coroutine[Any, Any, None] | None]
+"""Called with the exchange and the path's parameters. A plain function answers now or from a callback; a
+coroutine function runs as a task, which is cancelled when the client leaves."""
+
+_CACHE_SIZE = 4096
+_CACHED_TARGET_BYTES = 512
+_SERVER_FAULT = 500
+
+
+class Router:
+    """The routes of the HTTP port."""
+
+    def __init__(self) -> None:
+        self._routes: dict[tuple[str, ...], dict[bytes, Handler]] = {}
+        self._cache: dict[tuple[bytes, bytes], tuple[Handler, tuple[str, ...]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, method: str, template: str, handler: Handler) -> None:
+        """Route e.g. GET `/v2/models/{model}/ready`; parameters are handed over in their order.
+
+        A parameter is one path segment. A segment can have fixed text after its parameter:
+        `/v1/models/{model}:predict`.
+        """
+        segments = tuple(template.encode().decode("ascii").strip("/").split("/"))
+        self._routes.setdefault(segments, {})[method.encode()] = handler
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Run the handler of a request; every fault becomes an answer."""
+        try:
+            found = self._cache.get((exchange.method, exchange.target))
+            if found is None:
+                found = self._find(exchange)
+            handler, parameters = found
+            work = handler(exchange, *parameters)
+            if work is not None:
+                self._run_task(exchange, work)
+        except ServerError as error:
+            respond_error(exchange, error)
+        except Exception:
+            _unexpected(exchange)
+
+    def _find(self, exchange: Exchange) -> tuple[Handler, tuple[str, ...]]:
+        path = exchange.path
+        if not path.startswith(b"/"):
+            raise InvalidRequest("the request target must be a path that starts with '/'")
+        segments = path.decode("latin-1").strip("/").split("/")
+        allowed: set[bytes] = set()
+        for template, methods in self._routes.items():
+            parameters = _match(template, segments)
+            if parameters is None:
+                continue
+            method = b"GET" if exchange.method == b"HEAD" else exchange.method
+            handler = methods.get(method)
+            if handler is None:
+                allowed.update(methods)
+                continue
+            if len(self._cache) >= _CACHE_SIZE:
+                self._cache.clear()
+            if len(exchange.target) <= _CACHED_TARGET_BYTES:
+                self._cache[exchange.method, exchange.target] = (handler, parameters)
+            return handler, parameters
+        shown = path.decode("latin-1")
+        if allowed:
+            names = tuple(sorted(method.decode() for method in allowed))
+            raise MethodNotAllowed(f"{shown!r:.200} takes {', '.join(names)}", names)
+        raise NotFound(f"no such route: {shown!r:.200}")
+
+    def _run_task(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(_guard(exchange, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        exchange.on_gone(task.cancel)
+
+
+def respond_error(exchange: Exchange, error: ServerError) -> None:
+    """Answer with `{"error": …}` and the status of the error."""
+    headers: list[Header] = []
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_seconds))))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if error.status == _SERVER_FAULT:
+        log.error(error.message, extra={"kind": error.kind, "request_id": exchange.request_id})
+    exchange.respond(error.status, orjson.dumps({"error": error.message}), headers=headers)
+
+
+def _unexpected(exchange: Exchange) -> None:
+    log.exception(
+        "a request failed in an unexpected way",
+        extra={"request_id": exchange.request_id, "target": exchange.target.decode("latin-1")[:200]},
+    )
+    exchange.respond(_SERVER_FAULT, b'{"error":"internal error; the server\'s log has the details"}')
+
+
+async def _guard(exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except ServerError as error:
+        respond_error(exchange, error)
+    except Exception:
+        _unexpected(exchange)
+
+
+def _match(template: tuple[str, ...], segments: list[str]) -> tuple[str, ...] | None:
+    """The parameters if the path fits the template."""
+    if len(template) != len(segments):
+        return None
+    parameters: list[str] = []
+    for part, segment in zip(template, segments, strict=True):
+        if not part.startswith("{"):
+            if part != segment:
+                return None
+            continue
+        suffix = part.partition("}")[2]
+        if not segment.endswith(suffix) or len(segment) == len(suffix):
+            return None
+        parameters.append(unquote(segment.removesuffix(suffix)))
+    return tuple(parameters)

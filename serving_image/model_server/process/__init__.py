@@ -1,0 +1,1 @@
+"""Operating-system processes: start, signals, workers, drain."""

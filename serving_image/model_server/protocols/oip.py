@@ -1,0 +1,196 @@
+"""Open Inference Protocol v2 over REST: health, metadata, inference, model repository."""
+
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import model_server
+from model_server.engine.call import Call
+from model_server.engine.service import InferenceService
+from model_server.errors import InvalidRequest, NotReady, ServerError
+from model_server.http.exchange import Exchange, Header
+from model_server.http.router import Router, respond_error
+from model_server.models.repository import Served
+from model_server.process.state import ServerState
+from model_server.protocols import oip_codec
+
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+
+
+class OpenInferenceRest:
+    """The routes under /v2."""
+
+    def __init__(self, service: InferenceService, state: ServerState) -> None:
+        self._service = service
+        self._repository = service.repository
+        self._state = state
+
+    def add_routes(self, router: Router) -> None:
+        """Put them on the router."""
+        router.add("GET", "/v2", self.server_metadata)
+        router.add("GET", "/v2/health/live", self.live)
+        router.add("GET", "/v2/health/ready", self.ready)
+        for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            router.add("GET", base, self.model_metadata)
+            router.add("GET", f"{base}/ready", self.model_ready)
+            router.add("POST", f"{base}/infer", self.infer)
+        router.add("POST", "/v2/repository/index", self.index)
+        router.add("POST", "/v2/repository/models/{model}/load", self.load)
+        router.add("POST", "/v2/repository/models/{model}/unload", self.unload)
+
+    def server_metadata(self, exchange: Exchange) -> None:
+        """Name, version and extensions of this server."""
+        exchange.respond_json(
+            200, {"name": "model-server", "version": model_server.__version__, "extensions": EXTENSIONS}
+        )
+
+    def live(self, exchange: Exchange) -> None:
+        """200 as long as the event loop turns."""
+        exchange.respond_json(200, {"live": True})
+
+    def ready(self, exchange: Exchange) -> None:
+        """200 only while every declared model can answer, in every worker, and no drain is under way."""
+        reasons = self._state.not_ready_reasons()
+        if reasons:
+            exchange.respond_json(503, {"ready": False, "error": "; ".join(reasons)})
+        else:
+            exchange.respond_json(200, {"ready": True})
+
+    def model_metadata(self, exchange: Exchange, model: str, version: str = "") -> None:
+        """Versions, inputs and outputs."""
+        served = self._repository.get(model, version)
+        signature = served.lane.signature
+        exchange.respond_json(
+            200,
+            {
+                "name": model,
+                "versions": sorted(self._repository.entry(model).versions),
+                "platform": served.model.platform,
+                "inputs": [spec.metadata() for spec in signature.inputs],
+                "outputs": [spec.metadata() for spec in signature.outputs],
+            },
+        )
+
+    def model_ready(self, exchange: Exchange, model: str, version: str = "") -> None:
+        """200 if this model can answer."""
+        try:
+            served = self._repository.get(model, version)
+        except NotReady as error:
+            exchange.respond_json(503, {"name": model, "ready": False, "error": error.message})
+            return
+        exchange.respond_json(200, {"name": model, "version": served.version, "ready": True})
+
+    def infer(self, exchange: Exchange, model: str, version: str = "") -> None:
+        """Run the model on the tensors of the body."""
+        served = self._repository.get(model, version)
+        try:
+            headers = exchange.headers
+            request = oip_codec.decode(
+                exchange.body, headers.get(oip_codec.HEADER_LENGTH), served.lane.signature
+            )
+            call = Call(
+                request.inputs,
+                request.outputs,
+                partial(self._answer, exchange, served, request),
+                received=exchange.received,
+                deadline=_deadline(exchange, request.parameters),
+                priority=_priority(request.parameters),
+            )
+            self._service.submit(served, call)
+        except ServerError as error:
+            served.lane.meters.failed(error.kind)
+            raise
+        exchange.on_gone(call.cancel)
+
+    def _answer(
+        self, exchange: Exchange, served: Served, request: oip_codec.InferRequest, call: Call
+    ) -> None:
+        meters = served.lane.meters
+        if call.error is not None:
+            meters.failed(call.error.kind)
+            respond_error(exchange, call.error)
+            return
+        began = monotonic()
+        body, content_type, headers = oip_codec.encode(
+            request, call.results, served.name, served.version, served.lane.signature
+        )
+        ended = monotonic()
+        if b"x-latency-budget" in exchange.headers:
+            headers = (*headers, _budget(call, ended - began, served.lane.settings.slo_ms))
+        exchange.respond(200, body, content_type, headers)
+        meters.decode.observe(call.queued - call.received)
+        meters.encode.observe(ended - began)
+        meters.request.observe(ended - call.received)
+
+    def index(self, exchange: Exchange) -> None:
+        """Every declared model with its state; with {"ready": true} only those that are ready."""
+        document = _optional_object(exchange.body)
+        only_ready = document.get("ready") is True
+        rows: list[dict[str, str]] = []
+        for entry in self._repository.entries():
+            name = entry.settings.name
+            rows += [
+                {"name": name, "version": version, "state": "READY", "reason": entry.reason}
+                for version in sorted(entry.versions)
+            ]
+            if not entry.versions and not only_ready:
+                rows.append({"name": name, "version": "", "state": entry.state, "reason": entry.reason})
+        exchange.respond_json(200, rows)
+
+    async def load(self, exchange: Exchange, model: str) -> None:
+        """Load, or load again, what the model's source means now."""
+        _optional_object(exchange.body)
+        await self._state.load(model)
+        exchange.respond_json(200, {})
+
+    async def unload(self, exchange: Exchange, model: str) -> None:
+        """Stop serving a model and free its memory."""
+        _optional_object(exchange.body)
+        await self._state.unload(model)
+        exchange.respond_json(200, {})
+
+
+def _deadline(exchange: Exchange, parameters: dict[str, Any]) -> float | None:
+    """The client's deadline: X-Request-Timeout in seconds, or the `timeout` parameter in microseconds."""
+    header = exchange.headers.get(b"x-request-timeout")
+    if header is not None:
+        try:
+            seconds = float(header)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise InvalidRequest(f"X-Request-Timeout: expected seconds, got {header.decode('latin-1')!r:.50}")
+        return exchange.received + seconds
+    timeout = parameters.get("timeout")
+    if timeout is None or timeout == 0:
+        return None
+    if type(timeout) is not int or timeout < 0:
+        raise InvalidRequest(f"parameters.timeout: expected microseconds, got {timeout!r:.50}")
+    return exchange.received + timeout / 1e6
+
+
+def _priority(parameters: dict[str, Any]) -> int:
+    """Triton's scale: 1 is the highest, 0 or nothing the default, which comes after every given one."""
+    priority = parameters.get("priority", 0)
+    if type(priority) is not int or not 0 <= priority <= 2**32:
+        raise InvalidRequest(f"parameters.priority: expected an integer of 0 and up, got {priority!r:.50}")
+    return priority - 2**32 if priority else 0
+
+
+def _budget(call: Call, encode: float, slo_ms: float) -> Header:
+    """Where the time went, in milliseconds, beside the objective."""
+    phases = {
+        "decode": call.queued - call.received,
+        "queue": call.started - call.queued,
+        "inference": call.finished - call.started,
+        "encode": encode,
+    }
+    spent = sum(phases.values()) * 1000
+    parts = [f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in phases.items()]
+    parts += [f"total;dur={spent:.3f}", f"objective;dur={slo_ms:g}", f"reserve;dur={slo_ms - spent:.3f}"]
+    return b"x-latency-budget", ", ".join(parts).encode()
+
+
+def _optional_object(body: bytes) -> dict[str, Any]:
+    """tritonclient sends nothing at all where the protocol has an object."""
+    return oip_codec.parse_object(body) if body else {}

@@ -1,0 +1,217 @@
+"""Open Inference Protocol v2 over REST: bodies to tensors and back, JSON and binary."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+
+from model_server.errors import InvalidRequest
+from model_server.http.exchange import JSON, Header
+from model_server.tensors import Array, Signature, TensorSpec, from_bytes, from_json, to_bytes, to_json
+
+BINARY = b"application/octet-stream"
+HEADER_LENGTH = b"inference-header-content-length"
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A decoded inference request."""
+
+    inputs: dict[str, Array]
+    outputs: tuple[str, ...]
+    id: str | None = None
+    binary_outputs: frozenset[str] = frozenset()
+    """Outputs that the client wants as binary data."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def decode(body: bytes, header_length: bytes | None, signature: Signature) -> InferRequest:
+    """Read a request body. `header_length` is the Inference-Header-Content-Length, if there is one.
+
+    Raises InvalidRequest.
+    """
+    if header_length is None:
+        return _decode_document(parse_object(body), memoryview(b""), signature)
+    if not header_length.isdigit() or int(header_length) > len(body):
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length is {header_length.decode('latin-1')!r:.50}, "
+            f"expected a number of bytes up to the body's {len(body)}"
+        )
+    size = int(header_length)
+    if size == 0:
+        return _decode_raw(body, signature)
+    return _decode_document(parse_object(body[:size]), memoryview(body)[size:], signature)
+
+
+def encode(
+    request: InferRequest, results: list[Array], model: str, version: str, signature: Signature
+) -> tuple[bytes, bytes, tuple[Header, ...]]:
+    """The answer: body, content type and headers."""
+    outputs: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for name, array in zip(request.outputs, results, strict=True):
+        output: dict[str, Any] = {
+            "name": name,
+            "datatype": signature.outputs_by_name[name].datatype,
+            "shape": array.shape,
+        }
+        if name in request.binary_outputs:
+            blob = to_bytes(array)
+            output["parameters"] = {"binary_data_size": len(blob)}
+            blobs.append(blob)
+        else:
+            output["data"] = to_json(array)
+        outputs.append(output)
+    document: dict[str, Any] = {"model_name": model, "model_version": version}
+    if request.id is not None:
+        document["id"] = request.id
+    document["outputs"] = outputs
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not blobs:
+        return head, JSON, ()
+    return b"".join((head, *blobs)), BINARY, ((HEADER_LENGTH, b"%d" % len(head)),)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object. Raises InvalidRequest."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}" if body else "the body is empty") from None
+    if type(document) is not dict:
+        raise InvalidRequest("the body is not a JSON object")
+    return document
+
+
+def _decode_document(document: dict[str, Any], binary: memoryview, signature: Signature) -> InferRequest:
+    parameters = _member(document, "parameters", dict, dict)
+    tensors: Any = document.get("inputs")
+    if type(tensors) is not list:
+        raise InvalidRequest(f"inputs: expected a list of tensors, got {_named(tensors)}")
+    inputs: dict[str, Array] = {}
+    used = 0
+    for index, tensor in enumerate(tensors):
+        where = f"inputs[{index}]"
+        if type(tensor) is not dict:
+            raise InvalidRequest(f"{where}: expected an object, got {_named(tensor)}")
+        spec = _input_spec(tensor.get("name"), where, signature)
+        if spec.name in inputs:
+            raise InvalidRequest(f"{where}: input {spec.name!r} is given twice")
+        shape = spec.check(tensor.get("datatype"), tensor.get("shape"), where)
+        size = _binary_size(tensor, where)
+        if size is None:
+            if "data" not in tensor:
+                raise InvalidRequest(f"{where}: has neither data nor parameters.binary_data_size")
+            inputs[spec.name] = from_json(tensor["data"], spec, shape, where)
+            continue
+        if "data" in tensor:
+            raise InvalidRequest(f"{where}: has both data and parameters.binary_data_size; send one")
+        if used + size > len(binary):
+            raise InvalidRequest(
+                f"{where}: binary_data_size {size} runs past the binary data, "
+                f"of which {len(binary) - used} bytes are left"
+            )
+        inputs[spec.name] = from_bytes(binary[used : used + size], spec, shape, where)
+        used += size
+    if used != len(binary):
+        raise InvalidRequest(f"{len(binary) - used} bytes of binary data belong to no input")
+    if len(inputs) != len(signature.inputs):
+        missing = ", ".join(repr(spec.name) for spec in signature.inputs if spec.name not in inputs)
+        raise InvalidRequest(f"inputs: missing {missing}")
+    outputs, binary_outputs = _wanted_outputs(document, parameters, signature)
+    return InferRequest(
+        inputs, outputs, _member(document, "id", str, lambda: None), binary_outputs, parameters
+    )
+
+
+def _decode_raw(body: bytes, signature: Signature) -> InferRequest:
+    """A body that is nothing but the one input's bytes."""
+    if len(signature.inputs) != 1:
+        raise InvalidRequest(f"a raw body needs a model with one input; this one has {len(signature.inputs)}")
+    spec = signature.inputs[0]
+    open_axes = [axis for axis, size in enumerate(spec.shape) if size == -1]
+    shape = [1 if size == -1 else size for size in spec.shape]
+    if spec.dtype.kind != "O" and len(open_axes) == 1:
+        row = spec.dtype.itemsize
+        for size in shape:
+            row *= size
+        if row == 0 or len(body) % row or not body:
+            raise InvalidRequest(f"raw body: {len(body)} bytes are not a whole number of rows of {row} bytes")
+        shape[open_axes[0]] = len(body) // row
+    elif open_axes and open_axes != [0]:
+        raise InvalidRequest(f"a raw body cannot tell the shape of {spec.name!r}: {list(spec.shape)}")
+    inputs = {spec.name: from_bytes(body, spec, tuple(shape), "raw body")}
+    return InferRequest(inputs, signature.output_names, binary_outputs=frozenset(signature.output_names))
+
+
+def _input_spec(name: object, where: str, signature: Signature) -> TensorSpec:
+    spec = signature.inputs_by_name.get(name) if type(name) is str else None
+    if spec is None:
+        known = ", ".join(repr(known) for known in signature.inputs_by_name)
+        raise InvalidRequest(f"{where}.name: got {name!r:.100}, expected one of {known}")
+    return spec
+
+
+def _binary_size(tensor: dict[str, Any], where: str) -> int | None:
+    parameters = tensor.get("parameters")
+    if parameters is None:
+        return None
+    if type(parameters) is not dict:
+        raise InvalidRequest(f"{where}.parameters: expected an object, got {_named(parameters)}")
+    size = parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        raise InvalidRequest(
+            f"{where}.parameters.binary_data_size: expected a number of bytes, got {size!r:.50}"
+        )
+    return size
+
+
+def _wanted_outputs(
+    document: dict[str, Any], parameters: dict[str, Any], signature: Signature
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    binary_by_default = parameters.get("binary_data_output") is True
+    asked = document.get("outputs")
+    if asked is None or asked == []:
+        names = signature.output_names
+        return names, frozenset(names) if binary_by_default else frozenset()
+    if type(asked) is not list:
+        raise InvalidRequest(f"outputs: expected a list, got {_named(asked)}")
+    names_asked: list[str] = []
+    binary: set[str] = set()
+    for index, output in enumerate(asked):
+        where = f"outputs[{index}]"
+        if type(output) is not dict:
+            raise InvalidRequest(f"{where}: expected an object, got {_named(output)}")
+        name = output.get("name")
+        if type(name) is not str or name not in signature.outputs_by_name:
+            known = ", ".join(repr(known) for known in signature.output_names)
+            raise InvalidRequest(f"{where}.name: got {name!r:.100}, expected one of {known}")
+        if name in names_asked:
+            raise InvalidRequest(f"{where}: output {name!r} is asked for twice")
+        own = _member(output, "parameters", dict, dict)
+        if own.get("classification") is not None:
+            raise InvalidRequest(f"{where}.parameters.classification: is not supported by this server")
+        names_asked.append(name)
+        if own.get("binary_data", binary_by_default) is True:
+            binary.add(name)
+    names = tuple(names_asked)
+    # The model's own tuple where it is equal: calls share a run only with the same outputs.
+    return (signature.output_names if names == signature.output_names else names), frozenset(binary)
+
+
+def _member(document: dict[str, Any], name: str, kind: type[_T], default: Callable[[], Any]) -> Any:
+    value = document.get(name)
+    if value is None:
+        return default()
+    if type(value) is not kind:
+        raise InvalidRequest(
+            f"{name}: expected {'an object' if kind is dict else 'a string'}, got {_named(value)}"
+        )
+    return value
+
+
+def _named(value: object) -> str:
+    return "nothing" if value is None else f"{value!r:.60}"

@@ -1,0 +1,275 @@
+"""The one settings file: every field typed, with its unit, default and range.
+
+A field is overridden from the environment by its path, in capitals, with two underscores between the parts:
+`MODEL_SERVER__SERVER__HTTP_PORT=9000`. Values from the environment are read as YAML, so lists and objects
+work too. Unknown keys are errors. `json_schema()` is the file's JSON Schema.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model_server.errors import SettingsError
+
+ENV_PREFIX = "MODEL_SERVER__"
+
+Seconds = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(_Section):
+    """Where the server listens and how it stops."""
+
+    host: str = Field(default="127.0.0.1", description="Address to bind. Loopback unless you open it.")
+    http_port: Port = Field(default=8080, description="TCP port of HTTP; 0 takes a free one and logs it.")
+    grpc_port: Port = Field(default=8081, description="TCP port of gRPC; 0 takes a free one and logs it.")
+    workers: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="Processes that share the port; 0 means one for each CPU of the cgroup.",
+    )
+    drain_seconds: Seconds = Field(
+        default=1.0,
+        description="Seconds between SIGTERM and closing the socket: readiness is off, requests are still "
+        "accepted, so that load balancers have time to look away.",
+    )
+    shutdown_seconds: Seconds = Field(
+        default=30.0,
+        description="Seconds that requests in flight have to finish after the drain, before they are cut.",
+    )
+    hung_worker_seconds: Seconds = Field(
+        default=30.0,
+        description="Seconds without a heartbeat after which a worker is killed and replaced; 0 is never.",
+    )
+
+
+class HttpSettings(_Section):
+    """Limits that protect the HTTP server from its clients."""
+
+    max_header_bytes: int = Field(
+        default=32_768, ge=1024, description="Bytes of request line and headers; over: 431."
+    )
+    max_headers: int = Field(default=100, ge=8, description="Number of headers; over: 431.")
+    max_body_bytes: int = Field(
+        default=64 * 2**20, ge=1024, description="Bytes of a request's body; over: 413."
+    )
+    max_connections: int = Field(
+        default=10_000, ge=1, description="Open connections of a worker; over: closed at once."
+    )
+    max_pipelined: int = Field(
+        default=64, ge=1, description="Unanswered requests of a connection before reading stops."
+    )
+    header_timeout_seconds: Seconds = Field(
+        default=10.0, description="From a request's first byte to its last header."
+    )
+    body_timeout_seconds: Seconds = Field(
+        default=60.0, description="From the last header to the body's last byte."
+    )
+    idle_timeout_seconds: Seconds = Field(
+        default=75.0, description="A kept-alive connection without a request."
+    )
+    write_timeout_seconds: Seconds = Field(
+        default=30.0, description="A client that does not read its answer."
+    )
+
+
+class RegistrySettings(_Section):
+    """The MLflow tracking server behind `models:/` and `runs:/` sources.
+
+    Credentials come only from the environment: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD.
+    """
+
+    tracking_uri: str | None = Field(
+        default=None, description="http(s) address of the tracking server. Default: MLFLOW_TRACKING_URI."
+    )
+    timeout_seconds: Seconds = Field(
+        default=30.0, description="Limit of one request to the registry or a store."
+    )
+
+
+class BatchingSettings(_Section):
+    """How requests for a model are run together."""
+
+    mode: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="auto: batch if a trial at load shows that stacked rows give the same answers as single "
+        "ones; on: batch whenever the shapes can be stacked; off: one request a run.",
+    )
+    max_rows: int = Field(
+        default=64, ge=1, description="Rows of one run. A larger single request still runs, alone."
+    )
+    window_ms: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Milliseconds that the first request may wait for company. 0: no wait, what arrived "
+        "together runs together.",
+    )
+
+
+class ModelSettings(_Section):
+    """One model to serve."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name in URLs and metrics.")
+    source: str = Field(
+        min_length=1,
+        description="Where it comes from: a path or file: URI, or models:/name/version or models:/name@alias "
+        "from the registry.",
+    )
+    version: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description='Version to show for a source that has none of its own. Default: "1".',
+    )
+    batching: BatchingSettings = Field(default=BatchingSettings())
+    concurrency: int = Field(
+        default=1, ge=1, le=64, description="Runs of this model at the same time, in threads."
+    )
+    queue_size: int = Field(
+        default=1024, ge=1, description="Requests that may wait; over: 429 with Retry-After."
+    )
+    timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest time from arrival to answer; a client's X-Request-Timeout can shorten it.",
+    )
+    threads: int = Field(
+        default=0, ge=0, description="Threads of one run; 0: the CPUs of the cgroup, shared by workers."
+    )
+    execution_providers: list[str] = Field(
+        default_factory=list, description="ONNX Runtime providers, in order. Default: CPUExecutionProvider."
+    )
+    warmup_runs: int = Field(default=5, ge=0, description="Runs with made-up rows before the model is ready.")
+    slo_ms: float = Field(
+        default=100.0, gt=0, description="Latency objective, for the latency budget header."
+    )
+
+
+class LogSettings(_Section):
+    """Logs go to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity shown."
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal, else JSON."
+    )
+    access: bool = Field(
+        default=False, description="One line for each request. Failed requests are logged anyway."
+    )
+
+
+class Settings(_Section):
+    """The whole settings file."""
+
+    server: ServerSettings = Field(default=ServerSettings())
+    http: HttpSettings = Field(default=HttpSettings())
+    registry: RegistrySettings = Field(default=RegistrySettings())
+    log: LogSettings = Field(default=LogSettings())
+    models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")
+    cache_dir: Path | None = Field(
+        default=None,
+        description="Folder of downloaded models. Default: model-server in $XDG_CACHE_HOME or ~/.cache.",
+    )
+    start_requires: Literal["all", "any", "none"] = Field(
+        default="any",
+        description="Models that must load at start, or the process exits with an error: all, at least one, "
+        "or none. Readiness is false in any case while a declared model cannot answer.",
+    )
+    inline_ms: float = Field(
+        default=2.0,
+        ge=0,
+        le=100,
+        description="A run that is known to take no longer than this (milliseconds) runs on the event loop; "
+        "longer ones run in a thread, so that they delay nobody else.",
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Settings":
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"models: the name {twice[0]!r} is used more than once; give each model its own")
+        return self
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the file (none: all defaults), apply the environment, validate.
+
+    Raises SettingsError, whose message has one line a fault.
+    """
+    environ = os.environ if environ is None else environ
+    document: Any = {}
+    if path is not None:
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: not YAML: {error}") from error
+        if not isinstance(document, dict):
+            raise SettingsError(f"{path}: expected a mapping of settings, got {type(document).__name__}")
+    _apply_environment(document, environ)
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        where = f"{path}: " if path else ""
+        raise SettingsError("\n".join(where + _explain(fault) for fault in error.errors())) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the settings file."""
+    schema = Settings.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for key in sorted(environ):
+        if not key.startswith(ENV_PREFIX):
+            continue
+        *sections, last = key.removeprefix(ENV_PREFIX).lower().split("__")
+        place = document
+        for section in sections:
+            child = place.get(section)
+            if child is None:
+                child = place[section] = {}
+            if not isinstance(child, dict):
+                raise SettingsError(f"{key}: {section!r} is not a section with fields of its own")
+            place = child
+        try:
+            place[last] = yaml.safe_load(environ[key])
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{key}: the value is not YAML: {error}") from error
+
+
+def _explain(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{path}: {fault['msg']}" if path else str(fault["msg"])
+    known = _fields_at(fault["loc"][:-1])
+    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"{path}: unknown setting; {hint}"
+
+
+def _fields_at(location: tuple[str | int, ...]) -> list[str]:
+    section: type[BaseModel] = Settings
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation: Any = section.model_fields[part].annotation
+        inner = getattr(annotation, "__args__", (annotation,))[0]
+        section = inner
+    return sorted(section.model_fields)

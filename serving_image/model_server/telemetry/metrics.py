@@ -1,0 +1,218 @@
+"""Prometheus metrics that are right with many processes.
+
+Each worker has a region of shared memory and is its only writer; whoever is scraped adds all regions up. A
+restarted worker goes on in its predecessor's region, so counters never fall. An update is one addition to a
+double: no lock, no system call.
+
+A region is a list of descriptions (a JSON line each, appended when a series is first used) followed by the
+numbers they point to.
+"""
+
+import mmap
+import struct
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+_LENGTH = struct.Struct("<Q")
+_TABLE_BYTES = 1 << 20
+_VALUE_BYTES = 3 << 20
+REGION_BYTES = _TABLE_BYTES + _VALUE_BYTES
+"""Address space of one worker's region; pages that are never touched cost no memory."""
+
+LATENCY_BUCKETS = (
+    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""Upper bounds in seconds: from a logistic regression's answer to a client's patience."""
+SIZE_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("_at", "_values")
+
+    def __init__(self, values: "memoryview[float]", at: int) -> None:
+        self._values = values
+        self._at = at
+
+    def add(self, amount: float = 1.0) -> None:
+        """Grow by amount."""
+        self._values[self._at] += amount
+
+
+class Gauge(Counter):
+    """A number that goes up and down; workers' gauges are added up."""
+
+    __slots__ = ()
+
+    def set(self, value: float) -> None:
+        """Replace the value."""
+        self._values[self._at] = value
+
+
+class Histogram:
+    """Observations counted by upper bound."""
+
+    __slots__ = ("_at", "_bounds", "_sum_at", "_values")
+
+    def __init__(self, values: "memoryview[float]", at: int, bounds: tuple[float, ...]) -> None:
+        self._values = values
+        self._at = at
+        self._bounds = bounds
+        self._sum_at = at + len(bounds) + 1
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count one value, or the same value several times."""
+        values = self._values
+        values[self._at + bisect_left(self._bounds, value)] += times
+        values[self._sum_at] += value * times
+
+
+@dataclass(frozen=True)
+class _Series:
+    name: str
+    kind: str
+    help: str
+    labels: dict[str, str]
+    bounds: tuple[float, ...]
+    at: int
+
+    @property
+    def width(self) -> int:
+        return len(self.bounds) + 2 if self.kind == "histogram" else 1
+
+
+class Metrics:
+    """The series of one worker, and the reading of everybody's."""
+
+    def __init__(self, memory: mmap.mmap | None = None, workers: int = 1, worker: int = 0) -> None:
+        """Without memory: a region of its own, for one process."""
+        self._memory = memory if memory is not None else shared_memory(workers)
+        self._worker = worker
+        self._workers = workers
+        view = memoryview(self._memory)
+        start = worker * REGION_BYTES
+        self._table = view[start : start + _TABLE_BYTES]
+        self._values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
+        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], _Series] = {}
+        self._free = 0
+        for series in _read_table(self._table):
+            self._series[series.name, tuple(sorted(series.labels.items()))] = series
+            self._free = max(self._free, series.at + series.width)
+            if series.kind == "gauge":
+                self._values[series.at] = 0.0
+
+    def counter(self, name: str, help_: str, labels: Mapping[str, str] | None = None) -> Counter:
+        """The counter of these labels, made on first use."""
+        return Counter(self._values, self._find(name, "counter", help_, labels or {}, ()).at)
+
+    def gauge(self, name: str, help_: str, labels: Mapping[str, str] | None = None) -> Gauge:
+        """The gauge of these labels, made on first use."""
+        return Gauge(self._values, self._find(name, "gauge", help_, labels or {}, ()).at)
+
+    def histogram(
+        self,
+        name: str,
+        help_: str,
+        labels: Mapping[str, str] | None = None,
+        bounds: tuple[float, ...] = LATENCY_BUCKETS,
+    ) -> Histogram:
+        """The histogram of these labels, made on first use."""
+        series = self._find(name, "histogram", help_, labels or {}, bounds)
+        return Histogram(self._values, series.at, series.bounds)
+
+    def render(self) -> bytes:
+        """All workers' series in Prometheus' text format."""
+        families: dict[str, tuple[_Series, dict[str, Sequence[float]]]] = {}
+        view = memoryview(self._memory)
+        for worker in range(self._workers):
+            start = worker * REGION_BYTES
+            values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
+            for series in _read_table(view[start : start + _TABLE_BYTES]):
+                _, by_labels = families.setdefault(series.name, (series, {}))
+                numbers: Sequence[float] = values[series.at : series.at + series.width].tolist()
+                key = _label_text(series.labels)
+                known = by_labels.get(key)
+                by_labels[key] = (
+                    numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+                )
+        lines: list[str] = []
+        for name, (series, by_labels) in sorted(families.items()):
+            lines.append(f"# HELP {name} {series.help}")
+            lines.append(f"# TYPE {name} {series.kind}")
+            for labels, numbers in sorted(by_labels.items()):
+                lines.extend(_lines(series, labels, numbers))
+        return ("\n".join(lines) + "\n").encode()
+
+    def _find(
+        self, name: str, kind: str, help_: str, labels: Mapping[str, str], bounds: tuple[float, ...]
+    ) -> _Series:
+        key = (name, tuple(sorted(labels.items())))
+        series = self._series.get(key)
+        if series is None:
+            series = _Series(name, kind, help_, dict(labels), bounds, self._free)
+            self._append(series)
+            self._series[key] = series
+            self._free += series.width
+        return series
+
+    def _append(self, series: _Series) -> None:
+        line = (
+            orjson.dumps([series.name, series.kind, series.help, series.labels, series.bounds, series.at])
+            + b"\n"
+        )
+        (used,) = _LENGTH.unpack_from(self._table)
+        end = _LENGTH.size + used + len(line)
+        if end > _TABLE_BYTES or self._free + series.width > len(self._values):
+            raise MemoryError(f"no room for another series of {series.name}: too many models or versions")
+        self._table[_LENGTH.size + used : end] = line
+        # The length last: a reader in another process never sees half a line.
+        _LENGTH.pack_into(self._table, 0, used + len(line))
+
+
+def shared_memory(workers: int) -> mmap.mmap:
+    """Memory for this many workers, shared with child processes."""
+    return mmap.mmap(-1, workers * REGION_BYTES)
+
+
+def _read_table(table: memoryview) -> Iterable[_Series]:
+    (used,) = _LENGTH.unpack_from(table)
+    for line in bytes(table[_LENGTH.size : _LENGTH.size + used]).splitlines():
+        name, kind, help_, labels, bounds, at = orjson.loads(line)
+        yield _Series(name, kind, help_, labels, tuple(bounds), at)
+
+
+def _lines(series: _Series, labels: str, numbers: Sequence[float]) -> Iterable[str]:
+    if series.kind != "histogram":
+        yield (
+            f"{series.name}{{{labels}}} {_number(numbers[0])}"
+            if labels
+            else f"{series.name} {_number(numbers[0])}"
+        )
+        return
+    comma = "," if labels else ""
+    total = 0.0
+    for bound, count in zip((*series.bounds, None), numbers, strict=False):
+        total += count
+        le = "+Inf" if bound is None else _number(bound)
+        yield f'{series.name}_bucket{{{labels}{comma}le="{le}"}} {_number(total)}'
+    braces = f"{{{labels}}}" if labels else ""
+    yield f"{series.name}_sum{braces} {_number(numbers[-1])}"
+    yield f"{series.name}_count{braces} {_number(total)}"
+
+
+def _label_text(labels: Mapping[str, Any]) -> str:
+    return ",".join(f'{key}="{_escape(str(value))}"' for key, value in sorted(labels.items()))
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
