@@ -1,6 +1,6 @@
 """Estate: everything that one stack file describes."""
 
-from typing import Optional, TypedDict
+from typing import TypedDict
 
 import pulumi
 from pulumi import ComponentResource, Output, ResourceOptions
@@ -39,13 +39,13 @@ class Estate(ComponentResource):
     endpoints: Output[dict[str, EndpointState]]
     """The endpoints by name."""
 
-    registry: Output[Optional[str]]
+    registry: Output[str | None]
     """The tracking URI of the model registry, where there is one."""
 
     gateway: Output[str]
     """The address of the gateway's admin page."""
 
-    def __init__(self, name: str, args: EstateArgs, opts: Optional[ResourceOptions] = None) -> None:
+    def __init__(self, name: str, args: EstateArgs, opts: ResourceOptions | None = None) -> None:
         """Make everything that `args["spec"]` describes."""
         super().__init__("serving-estate:index:Estate", name, {}, opts)
         child = ResourceOptions(parent=self)
@@ -55,7 +55,9 @@ class Estate(ComponentResource):
         gateway = Gateway("gateway", {"platform": where, "host": host}, child)
         uri: Output[str] | None = None
         if spec.registry:
-            registry = ModelRegistry("registry", {"spec": spec.registry, "platform": where, "host": host}, child)
+            registry = ModelRegistry(
+                "registry", {"spec": spec.registry, "platform": where, "host": host}, child
+            )
             uri = registry.uri
         endpoints = {
             key: ModelEndpoint(
@@ -75,4 +77,6 @@ class Estate(ComponentResource):
         )
         self.registry = Output.from_input(uri) if uri else pulumi.Output.from_input(None)
         self.gateway = gateway.admin
-        self.register_outputs({"endpoints": self.endpoints, "registry": self.registry, "gateway": self.gateway})
+        self.register_outputs(
+            {"endpoints": self.endpoints, "registry": self.registry, "gateway": self.gateway}
+        )

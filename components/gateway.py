@@ -1,6 +1,6 @@
 """Gateway: the one way in."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
@@ -30,7 +30,7 @@ class Gateway(ComponentResource):
     host: Output[str]
     """Where it lives."""
 
-    def __init__(self, name: str, args: GatewayArgs, opts: Optional[ResourceOptions] = None) -> None:
+    def __init__(self, name: str, args: GatewayArgs, opts: ResourceOptions | None = None) -> None:
         """Make the gateway."""
         super().__init__("serving-estate:index:Gateway", name, {}, opts)
         where = platform(args.get("platform", PlatformName.LOCAL))

@@ -1,6 +1,6 @@
 """ModelEndpoint: one address behind which variants of a model answer."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
@@ -55,7 +55,7 @@ class ModelEndpoint(ComponentResource):
     variants: Output[dict[str, VariantState]]
     """The variants by name."""
 
-    def __init__(self, name: str, args: ModelEndpointArgs, opts: Optional[ResourceOptions] = None) -> None:
+    def __init__(self, name: str, args: ModelEndpointArgs, opts: ResourceOptions | None = None) -> None:
         """Make the servers of every variant, then the route to them."""
         super().__init__("serving-estate:index:ModelEndpoint", name, {}, opts)
         child = ResourceOptions(parent=self)
@@ -84,7 +84,9 @@ class ModelEndpoint(ComponentResource):
         self.url, self.grpc = route.url, route.grpc
         self.variants = Output.all(
             **{
-                key: Output.all(model=variant.model, weight=endpoint.shares[key], addresses=servers[key].addresses)
+                key: Output.all(
+                    model=variant.model, weight=endpoint.shares[key], addresses=servers[key].addresses
+                )
                 for key, variant in endpoint.variants.items()
             }
         )

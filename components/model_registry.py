@@ -1,6 +1,6 @@
 """ModelRegistry: where model versions and their aliases are kept."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
@@ -27,7 +27,7 @@ class ModelRegistry(ComponentResource):
     uri: Output[str]
     """The tracking URI, known once the registry answers and has been filled."""
 
-    def __init__(self, name: str, args: ModelRegistryArgs, opts: Optional[ResourceOptions] = None) -> None:
+    def __init__(self, name: str, args: ModelRegistryArgs, opts: ResourceOptions | None = None) -> None:
         """Make the registry, or take the existing one that `args["spec"]` names."""
         super().__init__("serving-estate:index:ModelRegistry", name, {}, opts)
         where, spec = platform(args.get("platform", PlatformName.LOCAL)), args.get("spec") or Registry()

@@ -1,6 +1,6 @@
 """ModelServer: the servers of one model."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 from pulumi import ComponentResource, Input, Output, ResourceOptions
@@ -47,7 +47,7 @@ class ModelServer(ComponentResource):
     host: Output[str]
     """Where it lives."""
 
-    def __init__(self, name: str, args: ModelServerArgs, opts: Optional[ResourceOptions] = None) -> None:
+    def __init__(self, name: str, args: ModelServerArgs, opts: ResourceOptions | None = None) -> None:
         """Make the servers of `args["model"]`."""
         super().__init__("serving-estate:index:ModelServer", name, {}, opts)
         where = platform(args.get("platform", PlatformName.LOCAL))

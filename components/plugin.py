@@ -5,13 +5,15 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import grpc
 import pulumi
-from pulumi.provider.experimental.component import ComponentInitError, ComponentProvider
+from pulumi.provider.experimental.component import ComponentProvider
 from pulumi.provider.provider import ConstructResult, Provider
+from pulumi.provider.server import ComponentInitError
 from pulumi.resource import ResourceOptions
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import provider_pb2_grpc
@@ -95,7 +97,5 @@ def main() -> None:
         sys.stdout.flush()
         await server.wait_for_termination()
 
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(serve())
-    except KeyboardInterrupt:
-        pass

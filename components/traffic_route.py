@@ -1,6 +1,6 @@
 """TrafficRoute: how the requests to an endpoint are divided."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
@@ -33,7 +33,7 @@ class TrafficRoute(ComponentResource):
     grpc: Output[str]
     """`host:port` for gRPC requests."""
 
-    def __init__(self, name: str, args: TrafficRouteArgs, opts: Optional[ResourceOptions] = None) -> None:
+    def __init__(self, name: str, args: TrafficRouteArgs, opts: ResourceOptions | None = None) -> None:
         """Lead requests from the gateway to the services."""
         super().__init__("serving-estate:index:TrafficRoute", name, {}, opts)
         where = platform(args.get("platform", PlatformName.LOCAL))

@@ -19,7 +19,9 @@ def estate_spec() -> EstateSpec:
         pulumi.RunError: with every fault: where it is, what is wrong and what would be right.
     """
     prefix = f"{pulumi.get_project()}:"
-    config = {key.removeprefix(prefix): _value(raw) for key, raw in CONFIG.get().items() if key.startswith(prefix)}
+    config = {
+        key.removeprefix(prefix): _value(raw) for key, raw in CONFIG.get().items() if key.startswith(prefix)
+    }
     try:
         return validate(EstateSpec, config)
     except SpecError as error:
@@ -64,7 +66,9 @@ def _line(node: yaml.Node | None, keys: Sequence[str]) -> int | None:
     found: int | None = None
     for key in keys:
         entries: Mapping[str, tuple[yaml.Node, yaml.Node]] = (
-            {name.value: (name, value) for name, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+            {name.value: (name, value) for name, value in node.value}
+            if isinstance(node, yaml.MappingNode)
+            else {}
         )
         if key not in entries:
             break

@@ -25,7 +25,9 @@ class Registry(pulumi.CustomResource):
 
     def __init__(self, name: str, host: Input[str], opts: ResourceOptions | None = None) -> None:
         """`host`: the state folder of the host that runs it."""
-        super().__init__("serving-estate:local:Registry", name, {"host": host, "name": name, "url": None}, opts)
+        super().__init__(
+            "serving-estate:local:Registry", name, {"host": host, "name": name, "url": None}, opts
+        )
 
 
 class Job(pulumi.CustomResource):

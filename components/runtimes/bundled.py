@@ -16,5 +16,9 @@ def bundled(model: str, served_name: str, registry: str) -> Server:
     return Server(
         command=["model-server", "serve", "--config", "@dir@/settings.yaml"],
         ready_path="/v2/health/ready",
-        files={"settings.yaml": json.dumps(settings, indent=1).replace('"@http@"', "@http@").replace('"@grpc@"', "@grpc@")},
+        files={
+            "settings.yaml": json.dumps(settings, indent=1)
+            .replace('"@http@"', "@http@")
+            .replace('"@grpc@"', "@grpc@")
+        },
     )

@@ -17,7 +17,11 @@ class Spec(BaseModel):
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         """A field with nothing behind its colon, which YAML reads as null, keeps its default."""
-        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+        return (
+            {key: item for key, item in value.items() if item is not None}
+            if isinstance(value, dict)
+            else value
+        )
 
 
 Problem = tuple[str, str]

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Optional
 
 from pydantic import Field, model_validator
 
@@ -19,16 +18,16 @@ class Runtime(Enum):
     """The model server that runs a variant."""
 
     BUNDLED = "bundled"
-    """The project's own server (`serving_image/`): ONNX models; REST and gRPC of the Open Inference Protocol."""
+    """The project's own server (`serving_image/`): ONNX models over the Open Inference Protocol."""
 
 
 class Scaling(Spec):
     """How many replicas answer."""
 
-    min: Optional[int] = Field(default=1, ge=1, le=64, examples=[2])
+    min: int | None = Field(default=1, ge=1, le=64, examples=[2])
     """Replicas that always run. With two or more, an answer is not lost when one of them dies."""
 
-    max: Optional[int] = Field(default=None, ge=1, le=1024, examples=[4])
+    max: int | None = Field(default=None, ge=1, le=1024, examples=[4])
     """Replicas that an autoscaler may go up to; `min` where nothing is said. `platform: local` has no
     autoscaler and runs `min`."""
 
@@ -47,10 +46,10 @@ class Variant(Spec):
     """The model to serve: `models:/name/version` or `models:/name@alias` in the registry, a folder or
     file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address."""
 
-    runtime: Optional[Runtime] = Field(default=Runtime.BUNDLED, examples=["bundled"])
+    runtime: Runtime | None = Field(default=Runtime.BUNDLED, examples=["bundled"])
     """The model server that runs it."""
 
-    scaling: Optional[Scaling] = None
+    scaling: Scaling | None = None
     """Replicas of this variant, where they differ from the endpoint's."""
 
     @model_validator(mode="after")
@@ -64,13 +63,14 @@ def _wrong_model(model: str) -> Iterator[str]:
         yield "is empty; name a model, e.g. models:/breast-cancer/1"
     elif model.startswith("models:") and not _REGISTERED.match(model):
         yield (
-            f"`{model}` does not say which version of a registered model; write models:/NAME/VERSION (a whole "
-            "number from 1) or models:/NAME@ALIAS, e.g. models:/breast-cancer/1"
+            f"`{model}` does not say which version of a registered model; write models:/NAME/VERSION "
+            "(a whole number from 1) or models:/NAME@ALIAS, e.g. models:/breast-cancer/1"
         )
     elif re.match(r"^[a-z0-9]+:/", model) and not model.startswith(_SCHEMES):
         scheme = model.split(":")[0]
         hint = near_miss(scheme, [known.split(":")[0] for known in _SCHEMES])
-        yield f"`{scheme}:` is not an address that a model can be fetched from{hint}; known: {', '.join(_SCHEMES)}"
+        known = ", ".join(_SCHEMES)
+        yield f"`{scheme}:` is not an address that a model can be fetched from{hint}; known: {known}"
 
 
 class Shadow(Spec):
@@ -79,34 +79,38 @@ class Shadow(Spec):
     variant: str = Field(examples=["green"])
     """The variant that gets the copies. It must not have a share of the traffic as well."""
 
-    percent: Optional[float] = Field(default=100.0, gt=0, le=100, examples=[10])
+    percent: float | None = Field(default=100.0, gt=0, le=100, examples=[10])
     """Share of the requests to copy, in per cent; down to 0.0001."""
 
 
 class Endpoint(Spec):
     """One address behind which variants of a model answer; the same block on every platform."""
 
-    variants: dict[str, Variant] = Field(min_length=1, examples=[{"blue": {"model": "models:/breast-cancer/1"}}])
+    variants: dict[str, Variant] = Field(
+        min_length=1, examples=[{"blue": {"model": "models:/breast-cancer/1"}}]
+    )
     """The variants by name: lower-case letters, digits and `-`, e.g. `blue` and `green`."""
 
-    traffic: Optional[dict[str, int]] = Field(default=None, examples=[{"blue": 90, "green": 10}])
+    traffic: dict[str, int] | None = Field(default=None, examples=[{"blue": 90, "green": 10}])
     """Each variant's share of the requests, in whole per cent; the shares add up to 100 and a variant
     that is not named gets none. May be left out where there is one variant."""
 
-    shadow: Optional[Shadow] = None
+    shadow: Shadow | None = None
     """Copy a share of the requests to a variant, to see how it would do."""
 
-    pin_header: Optional[str] = Field(default="x-variant", pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["x-variant"])
+    pin_header: str | None = Field(
+        default="x-variant", pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["x-variant"]
+    )
     """A request with this header goes to the variant that the header's value names."""
 
-    timeout_ms: Optional[int] = Field(default=30_000, ge=1, le=3_600_000, examples=[30_000])
+    timeout_ms: int | None = Field(default=30_000, ge=1, le=3_600_000, examples=[30_000])
     """How long a request may take at the gateway, retries included, in milliseconds."""
 
-    retries: Optional[int] = Field(default=3, ge=0, le=10, examples=[3])
+    retries: int | None = Field(default=3, ge=0, le=10, examples=[3])
     """How often the gateway sends a request again whose connection failed or was cut. Answers, errors
     included, are never retried."""
 
-    scaling: Optional[Scaling] = Field(default_factory=Scaling)
+    scaling: Scaling | None = Field(default_factory=Scaling)
     """Replicas of each variant that does not say its own."""
 
     @model_validator(mode="after")
@@ -117,8 +121,8 @@ class Endpoint(Spec):
     def _wrong_traffic(self) -> Iterator[Problem]:
         if not self.traffic:
             if len(self.variants) > 1 or self.traffic is not None:
-                share = dict.fromkeys(self.variants, 0) | {next(iter(self.variants)): 100}
-                yield "traffic", f"say how the requests are divided among the variants, e.g. {_inline(share)}"
+                example = dict.fromkeys(self.variants, 0) | {next(iter(self.variants)): 100}
+                yield "traffic", f"say how requests are divided among the variants, e.g. {_inline(example)}"
             return
         for name, share in self.traffic.items():
             if name not in self.variants:
@@ -127,7 +131,10 @@ class Endpoint(Spec):
                 yield f"traffic.{name}", f"must be between 0 and 100 per cent, got {share}"
         total = sum(self.traffic.values())
         if total != 100:
-            yield "traffic", f"the shares must add up to 100 per cent, but {_inline(self.traffic)} adds up to {total}"
+            yield (
+                "traffic",
+                f"the shares must add up to 100 per cent, but {_inline(self.traffic)} adds up to {total}",
+            )
 
     def _wrong_shadow(self) -> Iterator[Problem]:
         if self.shadow is None:
@@ -138,8 +145,8 @@ class Endpoint(Spec):
         elif self.shares.get(name):
             yield (
                 "shadow.variant",
-                f"`{name}` also gets {self.shares[name]} % of the traffic; a shadow's answers are thrown away, "
-                f"so set traffic.{name} to 0 or name another variant",
+                f"`{name}` also gets {self.shares[name]} % of the traffic, but a shadow's answers are thrown "
+                f"away: set traffic.{name} to 0 or name another variant",
             )
 
     @property

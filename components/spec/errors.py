@@ -10,7 +10,6 @@ from pydantic_core import ErrorDetails
 
 from .base import near_miss
 
-
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -20,7 +19,9 @@ class SpecError(ValueError):
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         """`problems`: path and message of each."""
         self.problems = list(problems)
-        super().__init__("\n".join(f"{path}: {message}" if path else message for path, message in self.problems))
+        super().__init__(
+            "\n".join(f"{path}: {message}" if path else message for path, message in self.problems)
+        )
 
 
 def validate(model: type[Model], value: Any) -> Model:
@@ -49,9 +50,11 @@ def problems(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[s
 def _message(model: type[BaseModel], fault: ErrorDetails, path: Sequence[str]) -> str:
     fields = _fields(model, path[:-1])
     if fault["type"] == "extra_forbidden":
-        return f"unknown field `{path[-1]}`{near_miss(path[-1], fields)}; the fields here are {', '.join(fields)}"
+        hint = near_miss(path[-1], fields)
+        return f"unknown field `{path[-1]}`{hint}; the fields here are {', '.join(fields)}"
     field = fields.get(path[-1]) if path else None
-    text = _WORDING.get(fault["type"], lambda _: fault["msg"])(fault)
+    words = _WORDING.get(fault["type"])
+    text = words(fault) if words else fault["msg"]
     return f"{text}{_example(field)}"
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Optional
 
 from pydantic import Field, model_validator
 
@@ -25,17 +24,17 @@ class Seed(Spec):
     """The program and its arguments, run once in the project's folder; the tracking URI is in
     `MLFLOW_TRACKING_URI`. Run again when the command changes, so it must be repeatable."""
 
-    timeout_s: Optional[int] = Field(default=900, ge=1, le=86_400, examples=[900])
+    timeout_s: int | None = Field(default=900, ge=1, le=86_400, examples=[900])
     """How long it may take, in seconds."""
 
 
 class Registry(Spec):
     """The MLflow model registry that `models:/` addresses are looked up in."""
 
-    uri: Optional[str] = Field(default=None, pattern=r"^https?://", examples=["https://mlflow.example.com"])
+    uri: str | None = Field(default=None, pattern=r"^https?://", examples=["https://mlflow.example.com"])
     """The tracking URI of a registry that exists already; without it the estate runs one of its own."""
 
-    seed: Optional[Seed] = None
+    seed: Seed | None = None
     """Fill a registry of the estate's own."""
 
     @model_validator(mode="after")
@@ -51,7 +50,7 @@ class EstateSpec(Spec):
     platform: PlatformName = Field(examples=["local"])
     """Where the estate runs; the rest means the same on every platform."""
 
-    registry: Optional[Registry] = None
+    registry: Registry | None = None
     """The model registry; needed where a variant's model is a `models:/` or `runs:/` address."""
 
     endpoints: dict[str, Endpoint] = Field(
@@ -76,7 +75,8 @@ class EstateSpec(Spec):
                 if other != f"endpoints.{name}.variants.{variant}":
                     yield (
                         f"endpoints.{name}.variants.{variant}",
-                        f"its servers would be called `{name}-{variant}`, as those of {other} are; rename one of them",
+                        f"its servers would be called `{name}-{variant}`, as those of {other} are; "
+                        "rename one of them",
                     )
 
     def _models_without_registry(self) -> Iterator[Problem]:
@@ -87,6 +87,6 @@ class EstateSpec(Spec):
                 if variant.model.startswith(("models:", "runs:")):
                     yield (
                         f"endpoints.{name}.variants.{key}.model",
-                        f"`{variant.model}` is looked up in a registry, but the estate has none; add `registry: {{}}` "
-                        "for one of its own, or `registry: {uri: …}` for one that exists",
+                        f"`{variant.model}` is looked up in a registry, but the estate has none; add "
+                        "`registry: {}` for one of its own, or `registry: {uri: …}` for one that exists",
                     )

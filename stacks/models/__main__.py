@@ -4,6 +4,7 @@ The registry is the one that `MLFLOW_TRACKING_URI` names.
 """
 
 import logging
+from importlib.metadata import version as version_of
 from typing import Any
 
 import mlflow
@@ -51,10 +52,15 @@ def register(name: str, version: int, example: Example) -> float:
     with mlflow.start_run(run_name=f"{name}-{version}"):
         accuracy = float(accuracy_score(classes, estimator.predict(held_out)))
         mlflow.log_params({"estimator": type(estimator).__name__, "rows": len(train)})
-        mlflow.log_metrics({"accuracy": accuracy, "log_loss": log_loss(classes, estimator.predict_proba(held_out))})
+        mlflow.log_metrics(
+            {"accuracy": accuracy, "log_loss": log_loss(classes, estimator.predict_proba(held_out))}
+        )
         signature = infer_signature(
             {"input": sample},
-            {"label": estimator.predict(sample), "probabilities": estimator.predict_proba(sample).astype(np.float32)},
+            {
+                "label": estimator.predict(sample),
+                "probabilities": estimator.predict_proba(sample).astype(np.float32),
+            },
         )
         mlflow.onnx.log_model(
             onnx,
@@ -62,6 +68,9 @@ def register(name: str, version: int, example: Example) -> float:
             registered_model_name=name,
             signature=signature,
             input_example={"input": sample},
+            # Told rather than found out: MLflow would load the model in a new interpreter to see.
+            pip_requirements=[f"onnxruntime=={version_of('onnxruntime')}"],
+            onnx_execution_providers=["CPUExecutionProvider"],
         )
     return accuracy
 

@@ -30,7 +30,9 @@ class Example:
     def data(self) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]:
         """Training and held-out rows, then their classes; a quarter is held out."""
         rows, classes = self.load(return_X_y=True)
-        split = train_test_split(rows.astype(np.float32), classes, test_size=0.25, random_state=7, stratify=classes)
+        split = train_test_split(
+            rows.astype(np.float32), classes, test_size=0.25, random_state=7, stratify=classes
+        )
         train, held_out, train_classes, held_out_classes = split
         return train, held_out, train_classes, held_out_classes
 

@@ -47,9 +47,7 @@ def endpoint_file(service: Path, port: str) -> Path:
 def clusters(endpoint: str, services: Mapping[str, str]) -> list[Json]:
     """A cluster for each variant and protocol; `services` are the variants' process groups."""
     return [
-        _cluster(
-            cluster_name(endpoint, variant, protocol), endpoint_file(Path(service), protocol), protocol
-        )
+        _cluster(cluster_name(endpoint, variant, protocol), endpoint_file(Path(service), protocol), protocol)
         for variant, service in services.items()
         for protocol in _PROTOCOLS
     ]
@@ -82,7 +80,12 @@ def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
         # The server bounds its own queue and says 429 or 503; the gateway must not do it first.
         "circuit_breakers": {
             "thresholds": [
-                {"max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536, "max_retries": 1024}
+                {
+                    "max_connections": 65536,
+                    "max_pending_requests": 65536,
+                    "max_requests": 65536,
+                    "max_retries": 1024,
+                }
             ]
         },
         "typed_extension_protocol_options": {
@@ -150,10 +153,11 @@ def route_configuration(
         retries: how often a request may be sent again after a connection failed or was reset.
     """
     common = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
-    pins, shares = [], []
+    pins: list[Json] = []
+    shares: list[Json] = []
     for protocol in reversed(_PROTOCOLS):
         for variant in weights:
-            pinned = {"name": pin_header, "string_match": {"exact": variant}}
+            pinned: Json = {"name": pin_header, "string_match": {"exact": variant}}
             action = common | _split(endpoint, {variant: 100}, protocol)
             pins.append({"match": _match(protocol, [pinned]), "route": action})
         action = common | _split(endpoint, weights, protocol)
@@ -186,7 +190,9 @@ def route_configuration(
 
 
 def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Json:
-    message = f"endpoint {endpoint} has no variant of the name in header {pin_header}; it has {', '.join(variants)}"
+    message = (
+        f"endpoint {endpoint} has no variant of the name in header {pin_header}; it has {', '.join(variants)}"
+    )
     return {
         "match": {"prefix": "/", "headers": [{"name": pin_header, "present_match": True}]},
         "direct_response": {"status": 404, "body": {"inline_string": message}},
@@ -194,8 +200,8 @@ def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Jso
 
 
 def _match(protocol: str, headers: Sequence[Json]) -> Json:
-    grpc = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
-    return {"prefix": "/", "headers": [*headers, *(grpc if protocol == "grpc" else [])]}
+    grpc: list[Json] = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
+    return {"prefix": "/", "headers": [*headers, *grpc] if protocol == "grpc" else [*headers]}
 
 
 def _split(endpoint: str, weights: Mapping[str, int], protocol: str) -> Json:

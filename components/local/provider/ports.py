@@ -7,6 +7,7 @@ restart gets the same port again.
 
 import os
 import socket
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from .files import locked, write
@@ -24,6 +25,12 @@ def state_home() -> Path:
 
 def _folder() -> Path:
     return state_home() / "ports"
+
+
+def _lock() -> AbstractContextManager[None]:
+    # Among the caches: a lock file cannot be removed safely, and the last stack leaves nothing behind.
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return locked(Path(base) / "serving-estate" / "ports.lock")
 
 
 def _is_free(port: int) -> bool:
@@ -46,7 +53,7 @@ def lease(owner: str) -> int:
     Raises:
         RuntimeError: no port of the range is free.
     """
-    with locked(state_home() / "ports.lock"):
+    with _lock():
         leases = _leases()
         for port, holder in leases.items():
             if holder == owner:
@@ -62,10 +69,12 @@ def lease(owner: str) -> int:
 
 
 def release(prefix: str) -> None:
-    """Give back every port whose owner is `prefix` or lies below it (`prefix/…`)."""
-    with locked(state_home() / "ports.lock"):
+    """Give back every port whose owner is `prefix` or lies below it (`prefix/…`, `prefix:…`)."""
+    with _lock():
         for port, holder in _leases().items():
-            if holder == prefix or holder.startswith(f"{prefix}/"):
+            if holder == prefix or holder.startswith((f"{prefix}/", f"{prefix}:")):
                 (_folder() / str(port)).unlink(missing_ok=True)
         if _folder().is_dir() and not any(_folder().iterdir()):
             _folder().rmdir()
+            with suppress(OSError):  # another stack's folder is in it
+                state_home().rmdir()

@@ -130,7 +130,9 @@ class ProcessGroups:
         """Stop the group's processes and remove its files, data and ports."""
         with locked(self._generations(name) / "lock"):
             for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
-                write_json(file, envoy.endpoints(file.stem, []))  # the gateway stops sending before the processes go
+                write_json(
+                    file, envoy.endpoints(file.stem, [])
+                )  # the gateway stops sending before the processes go
             self._end(name)
             for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
                 file.unlink()
@@ -213,6 +215,6 @@ def _fill(text: str, names: Mapping[str, str]) -> str:
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback, our own process
-            return response.status == 200
+            return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False

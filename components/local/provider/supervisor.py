@@ -107,7 +107,9 @@ class Supervisor:
         deadline = time.monotonic() + 20
         while not self.alive():
             if started.returncode or time.monotonic() > deadline:
-                raise RuntimeError(f"supervisord did not start: {started.stderr.strip() or started.stdout.strip()}")
+                raise RuntimeError(
+                    f"supervisord did not start: {started.stderr.strip() or started.stdout.strip()}"
+                )
             time.sleep(0.05)
 
     def _config(self) -> str:

@@ -15,11 +15,11 @@ class Unknown:
 UNKNOWN = Unknown()
 
 
-class Gone(Exception):
+class Gone(Exception):  # noqa: N818  named for what happened
     """The resource is not there any more."""
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818
     """The engine asked the provider to stop while something was awaited."""
 
 

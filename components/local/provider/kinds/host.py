@@ -29,5 +29,5 @@ class Host(Kind):
         """End every process of the stack, give back its ports and delete its folder."""
         folder = Path(state["folder"])
         Supervisor(folder).stop()
-        ports.release(str(folder))
         shutil.rmtree(folder, ignore_errors=True)
+        ports.release(str(folder))

@@ -27,7 +27,8 @@ class ProcessKind(Kind):
         """Only a group that is changed can get other ports."""
         kept = old if old and all(old.get(key) == value for key, value in new.items()) else {}
         return {
-            key: kept.get(key, value) if value is UNKNOWN else value for key, value in self.outputs(new, None).items()
+            key: kept.get(key, value) if value is UNKNOWN else value
+            for key, value in self.outputs(new, None).items()
         }
 
     def apply(self, new: Properties, seconds: float) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Route(Kind):
             [
                 envoy.route_configuration(
                     endpoint=name,
-                    weights=new["traffic"],
+                    weights=dict(sorted(new["traffic"].items())),
                     shadow=new.get("shadow"),
                     pin_header=new["pin_header"],
                     timeout_seconds=new["timeout_ms"] / 1000,
@@ -63,8 +63,8 @@ class Route(Kind):
                 raise Cancelled
             if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"the gateway did not take the route of endpoint {name} in time; its log (logs/gateway.0.log "
-                    "in the stack's state folder) says what it refused"
+                    f"the gateway did not take the route of endpoint {name} in time; its log "
+                    "(logs/gateway.0.log in the stack's state folder) says what it refused"
                 )
             time.sleep(0.01)
 
