@@ -1,8 +1,8 @@
 """A warm interpreter of a program's own environment: it imports the SDK once and forks for each run.
 
 `pulumi up` runs a program twice, and each plugin is a Python process again. Importing `pulumi` takes most of
-a second, so the language host starts one worker for each virtual environment as early as it can, and every run
-is a fork of it: fresh, as nothing of the user's was ever imported here, and ready at once.
+a second, so the language host starts one worker for each virtual environment as early as it can, and every
+run is a fork of it: fresh, as nothing of the user's was ever imported here, and ready at once.
 
 A job comes over the socket as a length, a JSON object and three file descriptors: stdout, stderr, and a pipe
 on which the worker answers with the child's pid and then its exit code.
