@@ -119,7 +119,7 @@ class Environments:
             return self._workers[key]
 
     def leave(self) -> None:
-        """End now: the engine often asks only for our version, and a worker still importing is then a waste."""
+        """End now: the engine often asks only for our version, and a worker's import is then a waste."""
         for worker in self._workers.values():
             if not worker.used:
                 worker.process.kill()
