@@ -1,4 +1,4 @@
-"""The real engine for tests: found or made as `make setup` does, its state and settings in a temporary folder."""
+"""The real engine for tests: found or made as `make setup` does, with its state in a temporary folder."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def pulumi(engine_env: dict[str, str]) -> Pulumi:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=120,
         )
         if check and done.returncode:
             pytest.fail(
@@ -93,7 +93,9 @@ def project_of(folder_of: Callable[[str, Files], Path], pulumi: Pulumi) -> Calla
 
     def write(program: str, *, settings: str = "", name: str = "sample", **more: str) -> Path:
         head = f"name: {name}\nruntime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}\n"
-        folder = folder_of(name, {"Pulumi.yaml": head + textwrap.dedent(settings), "__main__.py": program} | more)
+        folder = folder_of(
+            name, {"Pulumi.yaml": head + textwrap.dedent(settings), "__main__.py": program} | more
+        )
         pulumi("stack", "init", "test", cwd=folder)
         return folder
 
