@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 import httptools
 import orjson
 
+from model_server.errors import ServerError
+from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
 from model_server.settings import HttpSettings
 
@@ -203,6 +205,12 @@ class Connection(asyncio.Protocol):
             self._body_bytes = 0
         self._in_request = False
         keep_alive = parser.should_keep_alive() and not self._listener.draining
+        coding = self._headers.get(b"content-encoding")
+        if coding is not None:
+            try:
+                body = decompress(body, coding, self._limits.max_body_bytes)
+            except ServerError as error:
+                raise _Refused(error.status, error.message) from None
         exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
         self._pending.append(exchange)
         self.due = float("inf")
