@@ -6,7 +6,9 @@ SHELL := bash
 PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
-TYPED := $(wildcard components stacks policies toolchain)
+TYPED := $(foreach room,components stacks policies toolchain,$(if $(wildcard $(room)/*.py),$(room)))
+# The generator of components/schema.json and stacks/schema.json: with --check it writes nothing and fails on drift.
+SCHEMA := $(BIN)/python -m components.schema
 
 .PHONY: help
 help: ## Show this list
@@ -43,10 +45,49 @@ setup-dev: ## The same, with what tests and checks need
 	@$(PYTHON) toolchain/environment.py dev
 	@$(PYTHON) toolchain/engine.py >/dev/null
 
+.PHONY: test
+test: ## Run all tests: unit, engine, serving
+	@.ci/run tests
+
+.PHONY: test-unit
+test-unit: setup-dev ## Run the tests that need no engine
+	@$(BIN)/pytest tests/unit -n 2
+
+.PHONY: test-engine
+test-engine: setup-dev ## Run the tests with the real Pulumi engine
+	@$(BIN)/pytest tests/engine -n 2
+
+.PHONY: lint
+lint: setup-dev ## Check style: ruff check, ruff format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+.PHONY: types
+types: setup-dev ## Check types: mypy --strict
+	@$(BIN)/mypy $(TYPED)
+	@$(if $(wildcard serving_image/model_server),cd serving_image && ../$(BIN)/mypy --config-file ../pyproject.toml model_server)
+
+.PHONY: schema
+schema: setup-dev ## Write the schemas that editors and other languages read
+	@$(SCHEMA)
+
+.PHONY: schema-check
+schema-check: setup-dev ## Fail if a committed schema is not what the code says
+	@$(SCHEMA) --check
+
 .PHONY: lock
 lock: ## Make the locks from the pyproject files (UPGRADE=1: newest versions)
 	@$(PYTHON) toolchain/lock.py $(if $(UPGRADE),--upgrade)
 
+.PHONY: lock-check
+lock-check: ## Fail if a lock is older than what it is made from; needs no network
+	@$(PYTHON) toolchain/lock.py --check
+
+.PHONY: bench
+bench: setup-dev ## Measure (see benchmarks/README.md)
+	@$(BIN)/python -m benchmarks
+
 .PHONY: clean
 clean: ## Remove what was made here, but for a running stack's state
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info serving_image/*.egg-info
+	@find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

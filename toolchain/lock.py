@@ -45,11 +45,11 @@ class Lock:
 
 
 LOCKS = (
-    Lock("local", "what `make up` needs: no cloud's SDK", extras=("local", "examples")),
+    Lock("local", "what `make up` needs: no cloud's SDK", extras=("local", "examples", "policies")),
     Lock(
         "dev",
         "that, and what `make test`, `lint` and `types` need",
-        extras=("local", "examples", "test"),
+        extras=("local", "examples", "policies", "test"),
         groups=("dev",),
         same_as="local",
     ),

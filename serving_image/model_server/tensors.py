@@ -56,10 +56,19 @@ class TensorSpec:
     shape: tuple[int, ...]
     """-1 is a dimension of any size."""
     dtype: np.dtype[Any] = field(init=False)
+    limits: tuple[float, float] = field(init=False)
+    """Least and greatest number that the datatype holds."""
 
     def __post_init__(self) -> None:
         """Look the numpy type up once, not with each request."""
-        object.__setattr__(self, "dtype", NUMPY_TYPES[self.datatype])
+        dtype = NUMPY_TYPES[self.datatype]
+        object.__setattr__(self, "dtype", dtype)
+        limits: tuple[float, float] = (0, 0)
+        if dtype.kind == "f":
+            limits = (float(np.finfo(dtype).min), float(np.finfo(dtype).max))
+        elif dtype.kind in "iu":
+            limits = (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+        object.__setattr__(self, "limits", limits)
 
     def check(self, datatype: object, shape: object, where: str) -> tuple[int, ...]:
         """Compare what a client declared with this spec; return the shape.
@@ -67,8 +76,8 @@ class TensorSpec:
         Raises InvalidRequest that starts with `where`.
         """
         if datatype != self.datatype:
-            raise InvalidRequest(f"{where}.datatype: got {datatype!r}, expected {self.datatype!r}")
-        if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+            raise InvalidRequest(f"{where}.datatype: got {datatype!r:.100}, expected {self.datatype!r}")
+        if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
             raise InvalidRequest(
                 f"{where}.shape: expected a list of integers of 0 and up, got {shape!r:.100}"
             )
@@ -88,8 +97,9 @@ class TensorSpec:
                     f"{where}.shape: {list(shape)} does not fit {list(self.shape)}: "
                     f"dimension {axis} is {size}, expected {expected}"
                 )
-        if math.prod(shape) > _MAX_ELEMENTS:
-            raise InvalidRequest(f"{where}.shape: {list(shape)!r:.100} is more than {_MAX_ELEMENTS} elements")
+        # Any other shape is held to the data that came with it; an empty one would claim any size for free.
+        if 0 in shape and math.prod(size for size in shape if size) > _MAX_ELEMENTS:
+            raise InvalidRequest(f"{where}.shape: {list(shape)!r:.100} is too large")
 
     def metadata(self) -> dict[str, Any]:
         """The form of the protocol's model metadata."""
@@ -119,6 +129,8 @@ def from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], where: str
     Nothing is converted silently: a string is not a number, 1.5 is not an integer, null is nothing, and a
     number that the datatype cannot hold is refused.
     """
+    if isinstance(data, np.ndarray):
+        return _from_widest(data, spec, shape, where)
     if not isinstance(data, list):
         data = [data]
     flat: list[Any] = _unnest(data, shape, where) if data and type(data[0]) is list else data
@@ -137,17 +149,14 @@ def from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], where: str
             f"{where}.data: element {at} is {_for_people(flat[at])}, expected {described} for {spec.datatype}"
         )
     if dtype.kind == "O":
-        array = np.empty(count, dtype=dtype)
-        array[:] = [text.encode() for text in flat]
-        return array.reshape(shape)
-    try:
-        array = np.array(flat, dtype=dtype)
-    except OverflowError:
-        limits = np.iinfo(dtype)
-        at = next(index for index, value in enumerate(flat) if not limits.min <= value <= limits.max)
-        raise InvalidRequest(
-            f"{where}.data: element {at} is {flat[at]!r:.40}, out of range for {spec.datatype}"
-        ) from None
+        text = np.empty(count, dtype=dtype)
+        text[:] = [element.encode() for element in flat]
+        return text.reshape(shape)
+    if flat and dtype.kind != "b":
+        lowest, highest = spec.limits
+        if not (lowest <= min(flat) and max(flat) <= highest):
+            raise _out_of_range(flat, spec, where)
+    array: Array = np.array(flat, dtype=dtype)
     return array.reshape(shape)
 
 
@@ -183,6 +192,24 @@ def to_json(array: Array) -> Any:
     if array.dtype.kind != "O":
         return np.ascontiguousarray(array).reshape(-1)
     return [e.decode("utf-8", "replace") if isinstance(e, bytes) else str(e) for e in array.ravel()]
+
+
+def _from_widest(data: Array, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
+    """Narrow an array of `fastjson`."""
+    count = math.prod(shape)
+    if data.size != count:
+        raise InvalidRequest(f"{where}.data: {data.size} elements, expected {count} for shape {list(shape)}")
+    if data.dtype != spec.dtype and count:
+        lowest, highest = spec.limits
+        if not (lowest <= data.min() and data.max() <= highest):
+            raise _out_of_range(data.tolist(), spec, where)
+    return data.astype(spec.dtype, copy=False).reshape(shape)
+
+
+def _out_of_range(flat: list[Any], spec: TensorSpec, where: str) -> InvalidRequest:
+    lowest, highest = spec.limits
+    at = next(index for index, value in enumerate(flat) if not lowest <= value <= highest)
+    return InvalidRequest(f"{where}.data: element {at} is {flat[at]!r:.40}, out of range for {spec.datatype}")
 
 
 def _unnest(data: list[Any], shape: tuple[int, ...], where: str) -> list[Any]:

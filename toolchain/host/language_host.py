@@ -38,8 +38,9 @@ def use_protocol_only() -> None:
 class Job:
     """One child of a worker: where its output comes from, who it is, how it ended."""
 
-    def __init__(self, stdout: int | None, stderr: int | None, status: int) -> None:
+    def __init__(self, python: str, stdout: int | None, stderr: int | None, status: int) -> None:
         """Take the reading ends of its pipes."""
+        self._python = python
         self.stdout = stdout
         self.stderr = stderr
         self._status = os.fdopen(status)
@@ -50,6 +51,8 @@ class Job:
         code = self._status.readline()
         self._status.close()
         self.pid = 0
+        if not code:
+            print(f"the Python that ran this was killed, or does not start: {self._python}", file=sys.stderr)
         return int(code or 128 + signal.SIGKILL)
 
     def stop(self) -> None:
@@ -67,10 +70,14 @@ class Worker:
         self._control, theirs = socket.socketpair()
         self._lock = threading.Lock()
         self.python = python
+        self.used = False
         self.process = subprocess.Popen(
             [python, str(LIB / "worker.py"), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
+            # Not ours: the engine waits until nobody holds our output any more, and an import takes long.
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             env=environ,
             start_new_session=True,  # the engine's SIGINT is for the host; we end when our socket closes
         )
@@ -78,6 +85,7 @@ class Worker:
 
     def start(self, job: dict[str, Any], *, capture: bool) -> Job:
         """Fork a child for the job; its output is ours unless captured."""
+        self.used = True
         out_read, out = os.pipe() if capture else (None, os.dup(1))
         err_read, err = os.pipe() if capture else (None, os.dup(2))
         status_read, status = os.pipe()
@@ -89,7 +97,7 @@ class Worker:
         finally:
             for fd in (out, err, status):
                 os.close(fd)
-        return Job(out_read, err_read, status_read)
+        return Job(self.python, out_read, err_read, status_read)
 
 
 class Environments:
@@ -109,6 +117,13 @@ class Environments:
                 python = str(venv / "bin" / "python") if venv else environ.get("PULUMI_PYTHON_CMD", "python3")
                 self._workers[key] = Worker(python, environ)
             return self._workers[key]
+
+    def leave(self) -> None:
+        """End now: the engine often asks only for our version, and a worker's import is then a waste."""
+        for worker in self._workers.values():
+            if not worker.used:
+                worker.process.kill()
+        os._exit(0)
 
 
 def activated(venv: Path | None) -> dict[str, str]:
@@ -186,6 +201,7 @@ def stream(job: Job) -> Iterator[tuple[str, bytes]]:
 def serve() -> None:
     """Serve the engine until it goes away."""
     environments = Environments()
+    signal.signal(signal.SIGINT, lambda *_: environments.leave())
     guessed = guess_virtualenv(Path.cwd())
     if guessed:
         environments.worker(guessed)  # before our own imports: on two cores both are then done at once
@@ -338,6 +354,7 @@ def serve() -> None:
     # workers notice in turn that we are gone.
     while os.read(0, 4096):
         pass
+    environments.leave()
 
 
 def activated_list(entries: list[str], worker: Worker) -> dict[str, str]:
@@ -354,4 +371,3 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     use_protocol_only()
     serve()
-    os._exit(0)

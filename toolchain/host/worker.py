@@ -1,8 +1,8 @@
 """A warm interpreter of a program's own environment: it imports the SDK once and forks for each run.
 
 `pulumi up` runs a program twice, and each plugin is a Python process again. Importing `pulumi` takes most of
-a second, so the language host starts one worker for each virtual environment as early as it can, and every run
-is a fork of it: fresh, as nothing of the user's was ever imported here, and ready at once.
+a second, so the language host starts one worker for each virtual environment as early as it can, and every
+run is a fork of it: fresh, as nothing of the user's was ever imported here, and ready at once.
 
 A job comes over the socket as a length, a JSON object and three file descriptors: stdout, stderr, and a pipe
 on which the worker answers with the child's pid and then its exit code.
@@ -11,6 +11,7 @@ on which the worker answers with the child's pid and then its exit code.
 import base64
 import contextlib
 import importlib.metadata
+import io
 import json
 import os
 import runpy
@@ -23,7 +24,7 @@ import time
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, cast
 
 # The official host's own code for "the user was already told": the engine then adds nothing.
 ALREADY_TOLD = 32
@@ -124,9 +125,10 @@ def child(job: dict[str, Any], stdout: int, stderr: int, sockets: list[socket.so
     for source, target in ((stdout, 1), (stderr, 2)):
         os.dup2(source, target)
         os.close(source)
-    # Unbuffered, as with `python -u`: a plugin's first line is its port, and the engine waits for it.
-    sys.stdout = cast(TextIO, os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False))
-    sys.stderr = cast(TextIO, os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False))
+    # No buffer below the text, as with `python -u`: a plugin's first line is its port, which the engine waits
+    # for, and the SDK writes it as bytes without a flush.
+    sys.stdout = unbuffered(1)
+    sys.stderr = unbuffered(2)
     os.chdir(job["cwd"])
     try:
         if job["kind"] == "packages":
@@ -140,6 +142,12 @@ def child(job: dict[str, Any], stdout: int, stderr: int, sockets: list[socket.so
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
             sys.stderr.flush()
+
+
+def unbuffered(fd: int) -> io.TextIOWrapper:
+    """Open a stream that writes each line at once."""
+    raw = cast(BinaryIO, os.fdopen(fd, "wb", buffering=0, closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def list_packages() -> int:

@@ -36,13 +36,9 @@ def _serve(config: Path | None) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return _BAD_SETTINGS
-    from model_server.process.worker import bind, run_worker
-    from model_server.telemetry.logs import set_up_logs
-    from model_server.telemetry.metrics import Metrics
+    from model_server.process.serve import serve
 
-    set_up_logs(settings.log)
-    sock = bind(settings.server.host, settings.server.http_port)
-    return run_worker(settings, Metrics(), sock)
+    return serve(settings)
 
 
 if __name__ == "__main__":

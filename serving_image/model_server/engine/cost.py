@@ -1,6 +1,8 @@
 """How long a run of a model takes, learned from its runs."""
 
-_WEIGHT = 0.1
+_FASTER_WEIGHT = 0.3
+_SLOWER_WEIGHT = 0.05
+_OUTLIER = 4.0
 
 
 class Cost:
@@ -17,7 +19,12 @@ class Cost:
         """Learn from a run with this many input elements."""
         key = elements.bit_length()
         known = self._seconds.get(key)
-        self._seconds[key] = seconds if known is None else known + _WEIGHT * (seconds - known)
+        if known is None:
+            self._seconds[key] = seconds
+            return
+        # A slow run was more often interrupted by a neighbour on this machine than really dear.
+        weight = _FASTER_WEIGHT if seconds < known else _SLOWER_WEIGHT
+        self._seconds[key] = known + weight * (min(seconds, _OUTLIER * known) - known)
 
     def expect(self, elements: int) -> float:
         """Seconds that a run with this many input elements will take; infinite when nothing is known."""

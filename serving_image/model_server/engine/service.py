@@ -36,7 +36,8 @@ class InferenceService:
     ) -> Call:
         """Run a call and return it finished; for protocols written with coroutines.
 
-        `deadline` is in seconds of the monotonic clock. Raises ServerError. A cancelled task cancels the call.
+        `deadline` is in seconds of the monotonic clock. A cancelled task cancels the call.
+        Raises ServerError.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()

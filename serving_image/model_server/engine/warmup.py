@@ -1,5 +1,6 @@
 """Runs before a model is ready: first-run costs are paid, its speed is learned, batching is proved."""
 
+from dataclasses import dataclass
 from time import monotonic
 
 import numpy as np
@@ -12,36 +13,62 @@ from model_server.telemetry.logs import log
 from model_server.tensors import Array, Signature, TensorSpec
 
 _TRIAL_ROWS = 3
+_TRIAL_RUNS = 4
+_WORTHWHILE = 0.9
 _OPEN_DIMENSION = 1
-_MAX_WARMUP_SECONDS = 5.0
+_MAX_SECONDS = 1.0
 
 
-def warm_up(model: Model, settings: ModelSettings) -> tuple[Cost, bool]:
-    """Run made-up rows; return what runs cost and whether requests may be stacked. Blocks.
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What warm-up found out about a model."""
 
-    A model that refuses made-up values (text, rank-dependent shapes) still becomes ready: nothing is learned
-    and, in mode auto, nothing is stacked.
+    cost: Cost
+    max_rows: int
+    """Rows up to which stacking pays; 0 when requests must not be stacked."""
+
+
+def warm_up(model: Model, settings: ModelSettings) -> Learned:
+    """Run made-up rows; return what runs cost and how many rows are worth stacking. Blocks.
+
+    A model that refuses made-up values (text, shapes that depend on each other) still becomes ready: nothing
+    is learned and, in mode auto, nothing is stacked.
     """
     cost = Cost()
     rng = np.random.default_rng(7)
-    signature = model.signature
-    batchable = settings.batching.mode != "off" and _has_open_rows(signature)
+    batching = settings.batching
+    stackable = batching.mode != "off" and _has_open_rows(model.signature)
     try:
-        single = made_up(signature, rng, 1)
-        _measure(model, single, cost, settings.warmup_runs)
-        if batchable:
-            if settings.batching.mode == "auto" and not _stacking_is_exact(model, rng):
-                log.info(
-                    "batching is off: stacked rows do not give the answers of single ones",
-                    extra={"model": settings.name},
-                )
-                batchable = False
-            elif settings.warmup_runs:
-                _measure(model, made_up(signature, rng, settings.batching.max_rows), cost, 2)
+        _measure(model, made_up(model.signature, rng, 1), cost, settings.warmup_runs)
+        if not stackable:
+            return Learned(cost, 0)
+        if batching.mode == "on":
+            return Learned(cost, batching.max_rows)
+        if not _stacking_is_exact(model, rng):
+            log.info(
+                "batching is off: stacked rows do not give the answers of single ones",
+                extra={"model": settings.name},
+            )
+            return Learned(cost, 0)
+        return Learned(cost, _rows_that_pay(model, rng, cost, batching.max_rows))
     except ServerError as error:
-        log.warning("warm-up with made-up rows failed", extra={"model": settings.name, "reason": str(error)})
-        batchable = batchable and settings.batching.mode == "on"
-    return cost, batchable
+        log.warning(
+            "warm-up with made-up rows failed", extra={"model": settings.name, "reason": error.message}
+        )
+        return Learned(cost, batching.max_rows if stackable and batching.mode == "on" else 0)
+
+
+def _rows_that_pay(model: Model, rng: np.random.Generator, cost: Cost, limit: int) -> int:
+    """Double the rows while each doubling makes a row clearly cheaper; also keeps warm-up's memory small."""
+    rows = 1
+    per_row = _measure(model, made_up(model.signature, rng, 1), cost, _TRIAL_RUNS)
+    while rows * 2 <= limit:
+        more = _measure(model, made_up(model.signature, rng, rows * 2), cost, _TRIAL_RUNS) / (rows * 2)
+        if more > per_row * _WORTHWHILE:
+            # Once a run takes far longer than the fixed cost of a run, more rows only add waiting.
+            break
+        rows, per_row = rows * 2, more
+    return rows
 
 
 def made_up(signature: Signature, rng: np.random.Generator, rows: int) -> dict[str, Array]:
@@ -69,17 +96,22 @@ def _has_open_rows(signature: Signature) -> bool:
     return bool(signature.inputs) and all(spec.shape and spec.shape[0] == -1 for spec in specs)
 
 
-def _measure(model: Model, inputs: dict[str, Array], cost: Cost, runs: int) -> None:
+def _measure(model: Model, inputs: dict[str, Array], cost: Cost, runs: int) -> float:
+    """Seconds of the fastest run; infinite without one."""
     elements = sum(array.size for array in inputs.values())
     begun = monotonic()
+    fastest = float("inf")
     for index in range(runs):
         started = monotonic()
         model.run(inputs, model.signature.output_names)
+        ended = monotonic()
         # The first run allocates and optimizes: it says nothing about the next.
         if index or runs == 1:
-            cost.observe(elements, monotonic() - started)
-        if monotonic() - begun > _MAX_WARMUP_SECONDS:
-            return
+            cost.observe(elements, ended - started)
+            fastest = min(fastest, ended - started)
+        if ended - begun > _MAX_SECONDS:
+            break
+    return fastest
 
 
 def _stacking_is_exact(model: Model, rng: np.random.Generator) -> bool:

@@ -81,15 +81,17 @@ class Exchange:
 
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Have callback called if the client leaves before the answer."""
-        self._on_gone = callback
         if self.gone:
             callback()
+        elif not self.answered:
+            self._on_gone = callback
 
     def client_gone(self) -> None:
         """The connection is lost; Connection tells us."""
         self.gone = True
-        if self._on_gone is not None and not self.answered:
-            self._on_gone()
+        callback, self._on_gone = self._on_gone, None
+        if callback is not None:
+            callback()
 
     def respond(
         self, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
@@ -98,6 +100,8 @@ class Exchange:
         if self.answered:
             return
         self.answered = True
+        # The callback holds what holds this exchange: let go, or only the garbage collector frees them.
+        self._on_gone = None
         if self.gone:
             return
         self._connection.send(self, self._render(status, body, content_type, headers))

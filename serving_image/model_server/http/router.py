@@ -18,6 +18,8 @@ coroutine function runs as a task, which is cancelled when the client leaves."""
 _CACHE_SIZE = 4096
 _CACHED_TARGET_BYTES = 512
 _SERVER_FAULT = 500
+_UNEXPECTED = "a request failed in an unexpected way"
+_INTERNAL_ERROR = b'{"error":"internal error; the server\'s log has the details"}'
 
 
 class Router:
@@ -50,7 +52,8 @@ class Router:
         except ServerError as error:
             respond_error(exchange, error)
         except Exception:
-            _unexpected(exchange)
+            log.exception(_UNEXPECTED, extra=_about(exchange))
+            exchange.respond(_SERVER_FAULT, _INTERNAL_ERROR)
 
     def _find(self, exchange: Exchange) -> tuple[Handler, tuple[str, ...]]:
         path = exchange.path
@@ -97,12 +100,8 @@ def respond_error(exchange: Exchange, error: ServerError) -> None:
     exchange.respond(error.status, orjson.dumps({"error": error.message}), headers=headers)
 
 
-def _unexpected(exchange: Exchange) -> None:
-    log.exception(
-        "a request failed in an unexpected way",
-        extra={"request_id": exchange.request_id, "target": exchange.target.decode("latin-1")[:200]},
-    )
-    exchange.respond(_SERVER_FAULT, b'{"error":"internal error; the server\'s log has the details"}')
+def _about(exchange: Exchange) -> dict[str, str]:
+    return {"request_id": exchange.request_id, "target": exchange.target.decode("latin-1")[:200]}
 
 
 async def _guard(exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
@@ -111,7 +110,8 @@ async def _guard(exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
     except ServerError as error:
         respond_error(exchange, error)
     except Exception:
-        _unexpected(exchange)
+        log.exception(_UNEXPECTED, extra=_about(exchange))
+        exchange.respond(_SERVER_FAULT, _INTERNAL_ERROR)
 
 
 def _match(template: tuple[str, ...], segments: list[str]) -> tuple[str, ...] | None:

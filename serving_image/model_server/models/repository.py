@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic
@@ -34,7 +34,8 @@ class Served:
     artifact: Artifact
     model: Model
     lane: Lane
-    batchable: bool
+    batch_rows: int
+    """Rows that are stacked at most; 0 when requests are run one by one."""
 
 
 @dataclass(slots=True)
@@ -95,9 +96,11 @@ class Repository:
         """Declared models that cannot answer now."""
         return [entry for entry in self._entries.values() if entry.default is None]
 
-    async def load_all(self) -> None:
+    async def load_all(self, besides: Collection[str] = ()) -> None:
         """Load every declared model; failures are logged and kept as the entries' reasons."""
-        await asyncio.gather(*(self._load_or_note(name) for name in self._entries))
+        for name in besides:
+            self._entries[name].reason = "it was unloaded"
+        await asyncio.gather(*(self._load_or_note(name) for name in self._entries if name not in besides))
 
     async def load(self, name: str) -> Served:
         """Load what the model's source means now, warm it beside the running version, flip, free the old one.
@@ -129,7 +132,8 @@ class Repository:
         try:
             await self.load(name)
         except ServerError as error:
-            log.error("model cannot be loaded", extra={"model": name, "reason": error.message})
+            reason = {"model": name, "reason": error.message}
+            log.error("model cannot be loaded", extra=reason)  # noqa: TRY400 - the message says it all
 
     async def _load(self, entry: ModelEntry) -> Served:
         settings = entry.settings
@@ -159,7 +163,7 @@ class Repository:
                 "version": served.version,
                 "source": served.artifact.uri,
                 "sha256": served.artifact.digest,
-                "batching": served.batchable,
+                "batch_rows": served.batch_rows,
                 "seconds": round(seconds, 3),
             },
         )
@@ -170,17 +174,16 @@ class Repository:
     async def _bring_up(self, settings: ModelSettings, resolved: Resolved) -> Served:
         loop = asyncio.get_running_loop()
         artifact, model = await loop.run_in_executor(self._loader, self._fetch_and_load, settings, resolved)
-        cost, batchable = await loop.run_in_executor(self._loader, warm_up, model, settings)
+        learned = await loop.run_in_executor(self._loader, warm_up, model, settings)
         lane = Lane(
             model,
             settings,
             ModelMeters(self._metrics, settings.name, resolved.version),
             self._runner,
-            cost,
-            batchable=batchable,
-            inline_seconds=self._settings.inline_ms / 1000,
+            learned,
+            self._settings.inline_ms / 1000,
         )
-        return Served(settings.name, resolved.version, artifact, model, lane, batchable)
+        return Served(settings.name, resolved.version, artifact, model, lane, learned.max_rows)
 
     def _fetch_and_load(self, settings: ModelSettings, resolved: Resolved) -> tuple[Artifact, Model]:
         artifact = fetch(resolved, self._settings.registry, self._cache_dir)

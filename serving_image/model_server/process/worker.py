@@ -1,59 +1,93 @@
 """One process that serves: builds the parts, runs the event loop, drains on SIGTERM."""
 
 import asyncio
+import gc
 import signal
 import socket
-import sys
+from dataclasses import dataclass, field
 from time import monotonic
+
+import uvloop
 
 from model_server.engine.service import InferenceService
 from model_server.http.exchange import TEXT, Exchange
 from model_server.http.listener import Listener
 from model_server.http.router import Router
 from model_server.models.repository import Repository
+from model_server.process.board import Board, WorkerState
+from model_server.process.control import ControlChannel
 from model_server.process.state import ServerState
 from model_server.protocols.oip import OpenInferenceRest
 from model_server.settings import Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
 
-_NOTHING_TO_SERVE = 3
-_CUT_OFF = 4
+NOTHING_TO_SERVE = 3
+"""Exit code when the models that the start requires do not load."""
+CUT_OFF = 4
+"""Exit code when requests were still in flight at the end of the shutdown time."""
+
 _POLL_SECONDS = 0.02
+_HEARTBEAT_SECONDS = 0.25
+
+
+@dataclass
+class Place:
+    """A worker's place among the processes of the server."""
+
+    http_socket: socket.socket
+    board: Board = field(default_factory=lambda: Board(1))
+    metrics: Metrics = field(default_factory=Metrics)
+    number: int = 0
+    channel: socket.socket | None = None
+    """To the master, if there is one."""
+    replacement: bool = False
+    """This worker takes a dead one's place: clients wait until it can answer, and see no "not ready"."""
+    unloaded: frozenset[str] = frozenset()
+    """Declared models that were unloaded before this worker started."""
 
 
 class Worker:
-    """Everything of one serving process."""
+    """Everything of one serving process. Other protocols add their routes to `router` here."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, place: Place) -> None:
         self._settings = settings
-        self.repository = Repository(settings, metrics)
-        self.state = ServerState(self.repository)
+        self._place = place
+        self._stop = asyncio.Event()
+        self.repository = Repository(settings, place.metrics)
+        self.state = ServerState(self.repository, place.board, place.number)
         self.service = InferenceService(self.repository)
         self.router = Router()
-        self.listener = Listener(settings.http, self.router.dispatch, metrics)
+        self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
-        self.router.add("GET", "/metrics", lambda exchange: _respond_metrics(exchange, metrics))
+        self.router.add("GET", "/metrics", self._respond_metrics)
 
-    async def run(self, sock: socket.socket) -> int:
+    async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop.set)
+        if self._place.channel is not None:
+            self.state.channel = ControlChannel(self._place.channel, self.state.operate, self._stop.set)
+            await self.state.channel.start()
+        self._beat()
         # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
-        await self.listener.start(sock)
-        host, port = sock.getsockname()[:2]
-        log.info("listening", extra={"host": host, "http_port": port})
-        loading = loop.create_task(self.repository.load_all())
-        stopping = loop.create_task(stop.wait())
+        if not self._place.replacement:
+            await self._listen()
+        loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
+        stopping = loop.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
             if not self._enough_to_start():
                 self.listener.abort()
-                return _NOTHING_TO_SERVE
-            self.state.starting = False
+                return NOTHING_TO_SERVE
+            # What is loaded now lives as long as the process: full collections need not walk it.
+            gc.collect()
+            gc.freeze()
+            if self._place.replacement:
+                await self._listen()
+            self.state.set_state(WorkerState.READY)
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
             )
@@ -62,10 +96,15 @@ class Worker:
             loading.cancel()
         return await self._drain()
 
+    async def _listen(self) -> None:
+        await self.listener.start(self._place.http_socket)
+        host, port = self._place.http_socket.getsockname()[:2]
+        log.info("listening", extra={"host": host, "http_port": port})
+
     def _enough_to_start(self) -> bool:
         requires = self._settings.start_requires
-        missing = self.repository.not_ready()
-        declared = self.repository.entries()
+        declared = [e for e in self.repository.entries() if e.settings.name not in self._place.unloaded]
+        missing = [entry for entry in declared if entry.default is None]
         enough = requires == "none" or not missing or (requires == "any" and len(missing) < len(declared))
         if not enough:
             reasons = "; ".join(f"{entry.settings.name}: {entry.reason}" for entry in missing)
@@ -75,46 +114,36 @@ class Worker:
     async def _drain(self) -> int:
         """Readiness off, still accepting for the drain delay; then finish what is in flight."""
         server = self._settings.server
-        self.state.draining = True
+        self.state.set_state(WorkerState.STOPPING)
         log.info("stopping", extra={"drain_seconds": server.drain_seconds})
         await asyncio.sleep(server.drain_seconds)
         self.listener.stop_accepting()
         limit = monotonic() + server.shutdown_seconds
-        while self.listener.busy and monotonic() < limit:
+        while self.listener.busy and monotonic() < limit:  # noqa: ASYNC110 - connections must not signal each end
             await asyncio.sleep(_POLL_SECONDS)
         cut = self.listener.busy
         if cut:
             log.error(
-                "requests were cut off",
-                extra={"connections": cut, "shutdown_seconds": server.shutdown_seconds},
+                "requests were cut off", extra={"connections": cut, "after_seconds": server.shutdown_seconds}
             )
         else:
             await self.repository.close()
         self.listener.abort()
         log.info("stopped")
-        return _CUT_OFF if cut else 0
+        return CUT_OFF if cut else 0
+
+    def _beat(self) -> None:
+        self.state.beat()
+        asyncio.get_running_loop().call_later(_HEARTBEAT_SECONDS, self._beat)
+
+    def _respond_metrics(self, exchange: Exchange) -> None:
+        exchange.respond(200, self._place.metrics.render(), TEXT)
 
 
-def run_worker(settings: Settings, metrics: Metrics, sock: socket.socket) -> int:
+def run_worker(settings: Settings, place: Place) -> int:
     """Serve in this process until told to stop; return the exit code."""
-    import uvloop
 
-    return uvloop.run(Worker(settings, metrics).run(sock))
+    async def run() -> int:
+        return await Worker(settings, place).run()
 
-
-def _respond_metrics(exchange: Exchange, metrics: Metrics) -> None:
-    exchange.respond(200, metrics.render(), TEXT)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound TCP socket. Exits with a message if the address is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        log.error(f"cannot listen on {host} port {port}: {error.strerror}")
-        sys.exit(1)
-    sock.setblocking(False)
-    return sock
+    return uvloop.run(run())

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import orjson
 
 from model_server.errors import InvalidRequest
+from model_server.fastjson import loads_request
 from model_server.http.exchange import JSON, Header
 from model_server.tensors import Array, Signature, TensorSpec, from_bytes, from_json, to_bytes, to_json
 
@@ -34,7 +35,7 @@ def decode(body: bytes, header_length: bytes | None, signature: Signature) -> In
     Raises InvalidRequest.
     """
     if header_length is None:
-        return _decode_document(parse_object(body), memoryview(b""), signature)
+        return _decode_document(_parse(body), memoryview(b""), signature)
     if not header_length.isdigit() or int(header_length) > len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length is {header_length.decode('latin-1')!r:.50}, "
@@ -43,7 +44,7 @@ def decode(body: bytes, header_length: bytes | None, signature: Signature) -> In
     size = int(header_length)
     if size == 0:
         return _decode_raw(body, signature)
-    return _decode_document(parse_object(body[:size]), memoryview(body)[size:], signature)
+    return _decode_document(_parse(body[:size]), memoryview(body)[size:], signature)
 
 
 def encode(
@@ -77,8 +78,12 @@ def encode(
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """A JSON object. Raises InvalidRequest."""
+    return _parse(body, orjson.loads)
+
+
+def _parse(body: bytes, loads: Callable[[bytes], Any] = loads_request) -> dict[str, Any]:
     try:
-        document = orjson.loads(body)
+        document = loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}" if body else "the body is empty") from None
     if type(document) is not dict:

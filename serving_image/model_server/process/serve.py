@@ -1,0 +1,28 @@
+"""Start the server as the settings say: one process, or a master and its workers."""
+
+from model_server.process.cpus import available_cpus
+from model_server.process.master import Master
+from model_server.process.sockets import bind
+from model_server.process.worker import Place, run_worker
+from model_server.settings import Settings
+from model_server.telemetry.logs import log, set_up_logs
+
+_CANNOT_LISTEN = 1
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    set_up_logs(settings.log)
+    server = settings.server
+    workers = server.workers or available_cpus()
+    try:
+        if workers == 1:
+            (sock,) = bind(server.host, server.http_port)
+            return run_worker(settings, Place(sock))
+        master = Master(settings, workers)
+    except OSError as error:
+        log.error(  # noqa: TRY400 - the cause is in the message; a traceback says no more
+            f"cannot listen on {server.host} port {server.http_port}: {error.strerror}"
+        )
+        return _CANNOT_LISTEN
+    return master.run()
