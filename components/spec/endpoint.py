@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from .base import Problem, Spec, in_yaml, near_miss, reject
 from .names import VARIANT, wrong_name
-from .sources import wrong_model
+from .sources import MODEL, wrong_model
 
 # A pin by one of these would break the request, or pin requests that nobody meant to pin.
 _TAKEN_HEADERS = {
@@ -63,7 +63,7 @@ class Scaling(Spec):
 class Variant(Spec):
     """One version of the model behind an endpoint, with servers of its own."""
 
-    model: str = Field(examples=["models:/breast-cancer/1"])
+    model: str = Field(examples=["models:/breast-cancer/1"], json_schema_extra={"pattern": MODEL.pattern})
     """The model to serve: `models:/name/version` or `models:/name@alias` in the registry, a folder or
     file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address."""
 
@@ -122,7 +122,8 @@ class Endpoint(Spec):
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
         examples=["x-variant"],
         json_schema_extra={
-            "kind": "a header's name: up to 63 lower-case letters, digits and `-`, a letter first"
+            "kind": "a header's name: up to 63 lower-case letters, digits and `-`, a letter first",
+            "not": {"pattern": f"^({'|'.join(_TAKEN_HEADERS)})$|^({'|'.join(_TAKEN_PREFIXES)})"},
         },
     )
     """A request with this header goes to the variant that the header's value names. Headers that HTTP, gRPC

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .base import Path, Problem, closest, dotted, in_yaml, near_miss, printable
+from .facts import inner
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -96,22 +97,16 @@ def _place(model: type[BaseModel], path: Path) -> _Place:
         if _is_block(at):
             block = at.model_fields
             field, is_field = block.get(str(part)), True
-            at = _inner(field.annotation) if field else None
+            at = inner(field.annotation) if field else None
         else:  # a map or a list: whatever the key, the entries are alike
             block, is_field = {}, False
-            at = _inner(get_args(at)[-1]) if get_args(at) else None
+            at = inner(get_args(at)[-1]) if get_args(at) else None
             field = None if _is_block(at) else field
     return _Place(block, field, is_field, at.model_fields if _is_block(at) else {})
 
 
 def _is_block(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _inner(annotation: Any) -> Any:
-    """`X` of `X | None`."""
-    some = [part for part in get_args(annotation) if part is not type(None)]
-    return some[0] if type(None) in get_args(annotation) else annotation
 
 
 def _message(place: _Place, fault: ErrorDetails, path: Path) -> str:
@@ -140,7 +135,7 @@ def _missing(place: _Place, _fault: ErrorDetails) -> str:
 
 
 def _choice(place: _Place, fault: ErrorDetails) -> str:
-    names = [str(member.value) for member in _inner(place.field.annotation)] if place.field else []
+    names = [str(member.value) for member in inner(place.field.annotation)] if place.field else []
     choices = " or ".join(f"`{name}`" for name in names)
     hint = near_miss(fault["input"], names) if isinstance(fault["input"], str) else ""
     return f"must be {choices}, {_got(fault)}{hint}"
