@@ -7,8 +7,8 @@ PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
 TYPED := $(foreach room,components stacks policies toolchain,$(if $(wildcard $(room)/*.py),$(room)))
-# The generator of components/schema.json and stacks/schema.json: with --check it writes nothing and fails on drift.
-SCHEMA := $(BIN)/python -m components.schema
+# Writes the stack files' schema, the package's schema and docs/reference.md; with --check it fails on drift.
+SCHEMA = eval "$$($(PYTHON) toolchain/stack.py env)"; $(BIN)/python -m components.schema
 
 .PHONY: help
 help: ## Show this list

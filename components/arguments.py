@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import pulumi
 from pydantic import BaseModel
 
-from .spec import SpecError, validate
+from .spec import SpecError, dotted, validate
 
 Block = TypeVar("Block", bound=BaseModel)
 
@@ -19,5 +19,5 @@ def block(model: type[Block], value: Any, component: str, argument: str) -> Bloc
     try:
         return validate(model, value)
     except SpecError as error:
-        lines = [f"  {argument}.{path}: {message}" for path, message in error.problems]
+        lines = [f"  {dotted((argument, *path))}: {message}" for path, message in error.problems]
         raise pulumi.RunError("\n".join([f"{component} cannot be made:", *lines])) from None

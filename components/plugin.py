@@ -1,6 +1,7 @@
 """The plugin `serving-estate`: one process that is component package and local provider in one."""
 
 import asyncio
+import json
 import os
 import sys
 import threading
@@ -47,7 +48,9 @@ class EstateProvider(Provider):
 
     def get_schema(self) -> str:
         """The package schema."""
-        return str(self._components.schema)
+        from .package_schema import completed  # nobody asks while a local stack runs
+
+        return json.dumps(completed(json.loads(str(self._components.schema))))
 
     @property
     def schema(self) -> str | None:

@@ -1,17 +1,38 @@
 """An endpoint: one address behind which variants of a model answer."""
 
-import re
 from collections.abc import Iterator
 from enum import Enum
 
 from pydantic import Field, model_validator
 
-from .base import Problem, Spec, near_miss, reject
+from .base import Problem, Spec, in_yaml, near_miss, reject
+from .names import VARIANT, wrong_name
+from .sources import MODEL, wrong_model
 
-NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
-
-_REGISTERED = re.compile(r"^models:/[^/@]+(/[1-9][0-9]*|@[^/@]+)$")
-_SCHEMES = ("models:/", "runs:/", "s3://", "gs://", "http://", "https://", "file://")
+# A pin by one of these would break the request, or pin requests that nobody meant to pin.
+_TAKEN_HEADERS = {
+    "connection": "it belongs to one hop and is never passed on",
+    "keep-alive": "it belongs to one hop and is never passed on",
+    "proxy-connection": "it belongs to one hop and is never passed on",
+    "te": "it belongs to one hop and is never passed on",
+    "trailer": "it belongs to one hop and is never passed on",
+    "transfer-encoding": "it belongs to one hop and is never passed on",
+    "upgrade": "it belongs to one hop and is never passed on",
+    "host": "every request has it, as the server's address",
+    "content-length": "every request has it, as the size of its body",
+    "content-type": "every request has it, as the format of its body",
+    "content-encoding": "it says how the body is packed",
+    "accept": "clients send it to say which formats they take",
+    "accept-encoding": "clients send it to say how they unpack answers",
+    "authorization": "it carries credentials, which must not choose a variant",
+    "proxy-authorization": "it carries credentials, which must not choose a variant",
+    "cookie": "it carries sessions, which must not choose a variant",
+    "x-request-id": "the gateway sets it",
+    "x-forwarded-for": "the gateway sets it",
+    "x-forwarded-proto": "the gateway sets it",
+    "grpc-timeout": "gRPC sets it",
+}
+_TAKEN_PREFIXES = {"x-envoy-": "the gateway sets it", "grpc-": "gRPC sets it", "sec-": "browsers set it"}
 
 
 class Runtime(Enum):
@@ -24,10 +45,10 @@ class Runtime(Enum):
 class Scaling(Spec):
     """How many replicas answer."""
 
-    min: int | None = Field(default=1, ge=1, le=64, examples=[2])
+    min: int | None = Field(default=1, ge=1, le=64, examples=[2], json_schema_extra={"unit": "replicas"})
     """Replicas that always run. With two or more, an answer is not lost when one of them dies."""
 
-    max: int | None = Field(default=None, ge=1, le=1024, examples=[4])
+    max: int | None = Field(default=None, ge=1, le=1024, examples=[4], json_schema_extra={"unit": "replicas"})
     """Replicas that an autoscaler may go up to; `min` where nothing is said. `platform: local` has no
     autoscaler and runs `min`."""
 
@@ -35,42 +56,27 @@ class Scaling(Spec):
     def _check(self) -> "Scaling":
         low = self.min or 1
         if self.max is not None and self.max < low:
-            reject([("max", f"must be at least `min`, which is {low}; got {self.max}")])
+            reject([(("max",), f"must be at least `min`, which is {low}; got {self.max}")])
         return self
 
 
 class Variant(Spec):
     """One version of the model behind an endpoint, with servers of its own."""
 
-    model: str = Field(examples=["models:/breast-cancer/1"])
+    model: str = Field(examples=["models:/breast-cancer/1"], json_schema_extra={"pattern": MODEL.pattern})
     """The model to serve: `models:/name/version` or `models:/name@alias` in the registry, a folder or
     file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address."""
 
-    runtime: Runtime | None = Field(default=Runtime.BUNDLED, examples=["bundled"])
+    runtime: Runtime | None = Field(default=Runtime.BUNDLED, strict=False, examples=["bundled"])
     """The model server that runs it."""
 
-    scaling: Scaling | None = None
+    scaling: Scaling | None = Field(default=None, examples=[{"min": 2}])
     """Replicas of this variant, where they differ from the endpoint's."""
 
     @model_validator(mode="after")
     def _check(self) -> "Variant":
-        reject(("model", message) for message in _wrong_model(self.model))
+        reject((("model",), message) for message in wrong_model(self.model))
         return self
-
-
-def _wrong_model(model: str) -> Iterator[str]:
-    if not model.strip():
-        yield "is empty; name a model, e.g. models:/breast-cancer/1"
-    elif model.startswith("models:") and not _REGISTERED.match(model):
-        yield (
-            f"`{model}` does not say which version of a registered model; write models:/NAME/VERSION "
-            "(a whole number from 1) or models:/NAME@ALIAS, e.g. models:/breast-cancer/1"
-        )
-    elif re.match(r"^[a-z0-9]+:/", model) and not model.startswith(_SCHEMES):
-        scheme = model.split(":")[0]
-        hint = near_miss(scheme, [known.split(":")[0] for known in _SCHEMES])
-        known = ", ".join(_SCHEMES)
-        yield f"`{scheme}:` is not an address that a model can be fetched from{hint}; known: {known}"
 
 
 class Shadow(Spec):
@@ -79,61 +85,92 @@ class Shadow(Spec):
     variant: str = Field(examples=["green"])
     """The variant that gets the copies. It must not have a share of the traffic as well."""
 
-    percent: float | None = Field(default=100.0, gt=0, le=100, examples=[10])
-    """Share of the requests to copy, in per cent; down to 0.0001."""
+    percent: float | None = Field(
+        default=100.0, ge=0.0001, le=100, examples=[10], json_schema_extra={"unit": "per cent"}
+    )
+    """Share of the requests to copy."""
 
 
 class Endpoint(Spec):
     """One address behind which variants of a model answer; the same block on every platform."""
 
     variants: dict[str, Variant] = Field(
-        min_length=1, examples=[{"blue": {"model": "models:/breast-cancer/1"}}]
+        min_length=1,
+        examples=[{"blue": {"model": "models:/breast-cancer/1"}}],
+        json_schema_extra={"propertyNames": {"pattern": VARIANT.pattern}},
     )
-    """The variants by name: lower-case letters, digits and `-`, e.g. `blue` and `green`."""
+    """The variants by name: up to 20 lower-case letters, digits and `-`, a letter first, e.g. `blue` and
+    `green`."""
 
-    traffic: dict[str, int] | None = Field(default=None, examples=[{"blue": 90, "green": 10}])
-    """Each variant's share of the requests, in whole per cent; the shares add up to 100 and a variant
+    traffic: dict[str, int] | None = Field(
+        default=None,
+        min_length=1,
+        examples=[{"blue": 90, "green": 10}],
+        json_schema_extra={
+            "unit": "per cent",
+            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 100},
+        },
+    )
+    """Each variant's share of the requests; the shares are whole numbers that add up to 100, and a variant
     that is not named gets none. May be left out where there is one variant."""
 
-    shadow: Shadow | None = None
+    shadow: Shadow | None = Field(default=None, examples=[{"variant": "green", "percent": 10}])
     """Copy a share of the requests to a variant, to see how it would do."""
 
     pin_header: str | None = Field(
-        default="x-variant", pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["x-variant"]
+        default="x-variant",
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        examples=["x-variant"],
+        json_schema_extra={
+            "kind": "a header's name: up to 63 lower-case letters, digits and `-`, a letter first",
+            "not": {"pattern": f"^({'|'.join(_TAKEN_HEADERS)})$|^({'|'.join(_TAKEN_PREFIXES)})"},
+        },
     )
-    """A request with this header goes to the variant that the header's value names."""
+    """A request with this header goes to the variant that the header's value names. Headers that HTTP, gRPC
+    or the gateway use themselves are refused."""
 
-    timeout_ms: int | None = Field(default=30_000, ge=1, le=3_600_000, examples=[30_000])
-    """How long a request may take at the gateway, retries included, in milliseconds."""
+    timeout_ms: int | None = Field(
+        default=30_000, ge=1, le=3_600_000, examples=[30_000], json_schema_extra={"unit": "milliseconds"}
+    )
+    """How long a request may take at the gateway, retries included."""
 
-    retries: int | None = Field(default=3, ge=0, le=10, examples=[3])
+    retries: int | None = Field(default=3, ge=0, le=10, examples=[3], json_schema_extra={"unit": "tries"})
     """How often the gateway sends a request again whose connection failed or was cut. Answers, errors
     included, are never retried."""
 
-    scaling: Scaling | None = Field(default_factory=Scaling)
+    scaling: Scaling | None = Field(default_factory=Scaling, examples=[{"min": 2, "max": 8}])
     """Replicas of each variant that does not say its own."""
 
     @model_validator(mode="after")
     def _check(self) -> "Endpoint":
-        reject([*_wrong_names(self.variants), *self._wrong_traffic(), *self._wrong_shadow()])
+        reject([*self._wrong_names(), *self._wrong_traffic(), *self._wrong_shadow(), *self._wrong_pin()])
         return self
 
+    def _wrong_names(self) -> Iterator[Problem]:
+        for name in self.variants:
+            if not VARIANT.fullmatch(name):
+                yield ("variants", name), wrong_name(name, VARIANT)
+
     def _wrong_traffic(self) -> Iterator[Problem]:
-        if not self.traffic:
-            if len(self.variants) > 1 or self.traffic is not None:
+        if self.traffic is None:
+            if len(self.variants) > 1:
                 example = dict.fromkeys(self.variants, 0) | {next(iter(self.variants)): 100}
-                yield "traffic", f"say how requests are divided among the variants, e.g. {_inline(example)}"
+                yield (
+                    ("traffic",),
+                    f"say how requests are divided among the variants, e.g. {in_yaml(example)}",
+                )
             return
-        for name, share in self.traffic.items():
-            if name not in self.variants:
-                yield f"traffic.{name}", _no_variant(name, self.variants)
-            if not 0 <= share <= 100:
-                yield f"traffic.{name}", f"must be between 0 and 100 per cent, got {share}"
+        unknown = [name for name in self.traffic if name not in self.variants]
+        for name in unknown:
+            yield ("traffic", name), _no_variant(name, self.variants)
+        wrong = {name: share for name, share in self.traffic.items() if not 0 <= share <= 100}
+        for name, share in wrong.items():
+            yield ("traffic", name), f"must be between 0 and 100 per cent, got {in_yaml(share)}"
         total = sum(self.traffic.values())
-        if total != 100:
+        if total != 100 and not wrong:
             yield (
-                "traffic",
-                f"the shares must add up to 100 per cent, but {_inline(self.traffic)} adds up to {total}",
+                ("traffic",),
+                f"the shares must add up to 100 per cent, but {in_yaml(self.traffic)} adds up to {total}",
             )
 
     def _wrong_shadow(self) -> Iterator[Problem]:
@@ -141,12 +178,28 @@ class Endpoint(Spec):
             return
         name = self.shadow.variant
         if name not in self.variants:
-            yield "shadow.variant", _no_variant(name, self.variants)
+            yield ("shadow", "variant"), _no_variant(name, self.variants)
+        elif self.shares.get(name) == 100 and len(self.variants) == 1:
+            yield (
+                ("shadow", "variant"),
+                f"`{name}` answers all requests and cannot be their shadow as well; add a second variant",
+            )
         elif self.shares.get(name):
             yield (
-                "shadow.variant",
+                ("shadow", "variant"),
                 f"`{name}` also gets {self.shares[name]} % of the traffic, but a shadow's answers are thrown "
-                f"away: set traffic.{name} to 0 or name another variant",
+                f"away; set traffic.{name} to 0 or name another variant",
+            )
+
+    def _wrong_pin(self) -> Iterator[Problem]:
+        name = self.pin_header or ""
+        taken = _TAKEN_HEADERS.get(name) or next(
+            (why for prefix, why in _TAKEN_PREFIXES.items() if name.startswith(prefix)), None
+        )
+        if taken:
+            yield (
+                ("pin_header",),
+                f"`{name}` cannot choose a variant: {taken}; use a header of your own, e.g. x-variant",
             )
 
     @property
@@ -162,25 +215,5 @@ class Endpoint(Spec):
         return scaling.min or 1
 
 
-def _wrong_names(variants: dict[str, Variant]) -> Iterator[Problem]:
-    for name in variants:
-        if not re.match(NAME, name):
-            yield f"variants.{name}", wrong_name(name)
-
-
-def wrong_name(name: str) -> str:
-    """Why `name` cannot be the name of an endpoint or a variant, and one that could."""
-    mended = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:40].strip("-") or "blue"
-    mended = mended if mended[0].isalpha() else f"v{mended}"[:40]
-    return (
-        f"`{name}` is not a valid name: use up to 40 lower-case letters, digits and `-`, a letter first, "
-        f"e.g. `{mended}`"
-    )
-
-
 def _no_variant(name: str, variants: dict[str, Variant]) -> str:
     return f"there is no variant `{name}`{near_miss(name, variants)}; the variants are {', '.join(variants)}"
-
-
-def _inline(shares: dict[str, int]) -> str:
-    return "{" + ", ".join(f"{name}: {share}" for name, share in shares.items()) + "}"
