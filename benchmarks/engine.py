@@ -119,7 +119,7 @@ def table(first: float, seconds: Mapping[str, list[float]], rounds: int) -> str:
             "",
             f"`python -m benchmarks.engine --rounds {rounds}`",
             f"on {date.today().isoformat()}; {os.cpu_count()} cores, {host}.",
-            "Whole processes, the three in turn in each round. 22 resources; the first `up`, with training and",
+            "Whole processes, in turn in each round. 22 resources; the first `up`, with training and",
             f"registration of four models, took {first:.0f} s.",
             "",
             "| `pulumi up` of | median, s | range, s | ratio to the empty program |",
