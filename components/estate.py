@@ -1,0 +1,82 @@
+"""Estate: everything that one stack file describes."""
+
+from typing import TypedDict
+
+import pulumi
+from pulumi import ComponentResource, Output, ResourceOptions
+
+from .arguments import block
+from .gateway import Gateway
+from .model_endpoint import ModelEndpoint, ModelEndpointArgs, VariantState
+from .model_registry import ModelRegistry
+from .platform import platform
+from .spec import EstateSpec, PlatformName
+
+
+class EstateArgs(TypedDict):
+    """What an estate is made from."""
+
+    spec: EstateSpec
+    """The whole of a stack file."""
+
+
+class EndpointState(TypedDict):
+    """An endpoint as it runs."""
+
+    url: Output[str]
+    """The base URL for REST requests."""
+
+    grpc: Output[str]
+    """`host:port` for gRPC requests."""
+
+    variants: Output[dict[str, VariantState]]
+    """The variants by name."""
+
+
+class Estate(ComponentResource):
+    """A registry, a gateway and endpoints. It only wires: each of them works without it."""
+
+    endpoints: Output[dict[str, EndpointState]]
+    """The endpoints by name."""
+
+    registry: Output[str | None]
+    """The tracking URI of the model registry, where there is one."""
+
+    gateway: Output[str]
+    """The address of the gateway's admin page."""
+
+    def __init__(self, name: str, args: EstateArgs, opts: ResourceOptions | None = None) -> None:
+        """Make everything that `args["spec"]` describes."""
+        super().__init__("serving-estate:index:Estate", name, {}, opts)
+        child = ResourceOptions(parent=self)
+        spec = block(EstateSpec, args["spec"], f"Estate {name}", "spec")
+        where: PlatformName = spec.platform
+        host = platform(where).host(name, self)
+        gateway = Gateway("gateway", {"platform": where, "host": host}, child)
+        uri: Output[str] | None = None
+        if spec.registry:
+            registry = ModelRegistry(
+                "registry", {"spec": spec.registry, "platform": where, "host": host}, child
+            )
+            uri = registry.uri
+        endpoints = {
+            key: ModelEndpoint(
+                key,
+                ModelEndpointArgs(
+                    endpoint=endpoint, registry=uri or "", gateway=gateway.gateway, platform=where, host=host
+                ),
+                child,
+            )
+            for key, endpoint in spec.endpoints.items()
+        }
+        self.endpoints = Output.all(
+            **{
+                key: Output.all(url=endpoint.url, grpc=endpoint.grpc, variants=endpoint.variants)
+                for key, endpoint in endpoints.items()
+            }
+        )
+        self.registry = Output.from_input(uri) if uri else pulumi.Output.from_input(None)
+        self.gateway = gateway.admin
+        self.register_outputs(
+            {"endpoints": self.endpoints, "registry": self.registry, "gateway": self.gateway}
+        )

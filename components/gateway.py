@@ -1,0 +1,40 @@
+"""Gateway: the one way in."""
+
+from typing import NotRequired, TypedDict
+
+from pulumi import ComponentResource, Input, Output, ResourceOptions
+
+from .platform import platform
+from .spec import PlatformName
+
+
+class GatewayArgs(TypedDict):
+    """What a gateway is made from."""
+
+    platform: NotRequired[PlatformName]
+    """Where it runs; `local` where it is left out."""
+
+    host: NotRequired[Input[str]]
+    """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+
+class Gateway(ComponentResource):
+    """Envoy, to which `TrafficRoute`s attach; one serves all endpoints of an estate."""
+
+    gateway: Output[str]
+    """What routes attach to."""
+
+    admin: Output[str]
+    """The address of Envoy's admin page: statistics and the configuration in use."""
+
+    host: Output[str]
+    """Where it lives."""
+
+    def __init__(self, name: str, args: GatewayArgs, opts: ResourceOptions | None = None) -> None:
+        """Make the gateway."""
+        super().__init__("serving-estate:index:Gateway", name, {}, opts)
+        where = platform(args.get("platform", PlatformName.LOCAL))
+        self.host = Output.from_input(args.get("host") or where.host(name, self))
+        parts = where.gateway(name, self.host, self)
+        self.gateway, self.admin = parts.gateway, parts.admin
+        self.register_outputs({"gateway": self.gateway, "admin": self.admin, "host": self.host})

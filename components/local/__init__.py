@@ -1,0 +1,1 @@
+"""The platform `local`: an estate as processes of one machine."""

@@ -1,0 +1,68 @@
+"""The estate as processes of this machine: see `components.platform` for what each function is for."""
+
+import hashlib
+from collections.abc import Mapping
+
+import pulumi
+from pulumi import CustomTimeouts, Input, Output, Resource, ResourceOptions
+
+from ..platform import GatewayParts, RouteParts, ServerParts
+from ..spec import Endpoint, Registry
+from .provider.ports import state_home
+from .resources import Gateway, Host, Job, ModelServer, Route
+from .resources import Registry as LocalRegistry
+
+
+def host(name: str, parent: Resource) -> Output[str]:
+    """A state folder of its own for each project folder and stack, and a supervisor in it."""
+    place = f"{pulumi.get_root_directory()}:{pulumi.get_project()}:{pulumi.get_stack()}:{name}"
+    digest = hashlib.sha256(place.encode()).hexdigest()[:8]
+    folder = state_home() / f"{pulumi.get_project()}-{pulumi.get_stack()}-{digest}"
+    return Host(f"{name}-host", str(folder), ResourceOptions(parent=parent)).folder
+
+
+def registry(name: str, host: Input[str], spec: Registry, parent: Resource) -> Output[str]:
+    """An MLflow server; the seed is run before anything can see its address."""
+    opts = ResourceOptions(parent=parent)
+    server = LocalRegistry(name, host, opts)
+    if spec.seed is None:
+        return server.url
+    timeout = CustomTimeouts(create=f"{spec.seed.timeout_s}s", update=f"{spec.seed.timeout_s}s")
+    env = {"MLFLOW_TRACKING_URI": server.url}
+    job_opts = ResourceOptions.merge(opts, ResourceOptions(custom_timeouts=timeout))
+    job = Job(f"{name}-seed", host, spec.seed.command, env, pulumi.get_root_directory(), job_opts)
+    return Output.all(server.url, job.id).apply(lambda done: str(done[0]))
+
+
+def model_server(
+    name: str,
+    host: Input[str],
+    model: Input[str],
+    served_name: Input[str],
+    runtime: str,
+    registry: Input[str],
+    replicas: int,
+    parent: Resource,
+) -> ServerParts:
+    """A process group."""
+    opts = ResourceOptions(parent=parent)
+    server = ModelServer(name, host, model, served_name, runtime, registry, replicas, opts)
+    return ServerParts(server.service, server.addresses)
+
+
+def gateway(name: str, host: Input[str], parent: Resource) -> GatewayParts:
+    """An Envoy."""
+    envoy = Gateway(name, host, ResourceOptions(parent=parent))
+    return GatewayParts(envoy.config, envoy.admin)
+
+
+def route(
+    name: str,
+    gateway: Input[str],
+    services: Mapping[str, Input[str]],
+    endpoint: Endpoint,
+    parent: Resource,
+) -> RouteParts:
+    """A listener of the Envoy."""
+    way = Route(name, gateway, services, endpoint, ResourceOptions(parent=parent))
+    return RouteParts(way.url, way.grpc)

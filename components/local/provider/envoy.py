@@ -1,0 +1,273 @@
+"""What a gateway and its routes are in Envoy's words: plain data, made from a route's inputs.
+
+Everything but the bootstrap is dynamic configuration in files that Envoy watches: LDS names a listener
+an endpoint, RDS holds its weights, CDS its variants and EDS (written by the process groups) where the
+replicas of a variant listen. Moving weights rewrites one RDS file.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+# Requests are held until they are answered, so that one can be sent again elsewhere when a server
+# dies: this bounds the memory for it. A larger body is served too, but not retried.
+BUFFER_BYTES = 32 * 1024 * 1024
+
+_TYPE = "type.googleapis.com/envoy"
+# One of the two protocols a variant speaks, and the port of its process group.
+_PROTOCOLS = ("http", "grpc")
+
+
+def bootstrap(name: str) -> Json:
+    """The static part: where the dynamic files are and the admin address. `@…@` is filled at start."""
+    return {
+        "node": {"id": name, "cluster": "serving-estate"},
+        "admin": {"address": _address("@admin@")},
+        "dynamic_resources": {
+            "lds_config": _file("@data@/listeners.json"),
+            "cds_config": _file("@data@/clusters.json"),
+        },
+    }
+
+
+def cluster_name(endpoint: str, variant: str, protocol: str) -> str:
+    """The name under which Envoy counts the requests of a variant."""
+    return f"{endpoint}/{variant}/{protocol}"
+
+
+def endpoint_file(service: Path, port: str) -> Path:
+    """The file in which a process group writes where its replicas listen on `port`."""
+    return service.with_name(f"{service.name}.{port}.json")
+
+
+def clusters(endpoint: str, services: Mapping[str, str]) -> list[Json]:
+    """A cluster for each variant and protocol; `services` are the variants' process groups."""
+    return [
+        _cluster(cluster_name(endpoint, variant, protocol), endpoint_file(Path(service), protocol), protocol)
+        for variant, service in services.items()
+        for protocol in _PROTOCOLS
+    ]
+
+
+def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
+    http2: Json = {"http2_protocol_options": {}}
+    return {
+        "@type": f"{_TYPE}.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": _file(str(endpoints)), "service_name": endpoints.stem},
+        "connect_timeout": "1s",
+        # For models whose requests differ in cost, the shorter queue beats taking turns.
+        "lb_policy": "LEAST_REQUEST",
+        # A replica that cannot be reached is left out for a moment; it may still be asked when too few
+        # others are left, so that an outage of all of them ends the moment one is back.
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 2,
+            "consecutive_5xx": 4294967295,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+            "interval": "1s",
+            "base_ejection_time": "1s",
+            "max_ejection_percent": 50,
+        },
+        # The server bounds its own queue and says 429 or 503; the gateway must not do it first.
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 65536,
+                    "max_pending_requests": 65536,
+                    "max_requests": 65536,
+                    "max_retries": 1024,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": http2 if protocol == "grpc" else {"http_protocol_options": {}},
+            }
+        },
+    }
+
+
+def listener(endpoint: str, port: int, routes: Path) -> Json:
+    """The listener of one endpoint: REST and gRPC on one port of 127.0.0.1."""
+    manager = {
+        "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": endpoint,
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": endpoint, "config_source": _file(str(routes))},
+        "use_remote_address": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "request_headers_timeout": "10s",
+        "stream_idle_timeout": "300s",
+        "http2_protocol_options": {"max_concurrent_streams": 1024},
+        "local_reply_config": {
+            # What the gateway itself has to say has the shape of every other error.
+            "body_format": {"json_format": {"error": "gateway: %LOCAL_REPLY_BODY%"}}
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "@type": f"{_TYPE}.config.listener.v3.Listener",
+        "name": endpoint,
+        "address": _address(port),
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def route_configuration(
+    endpoint: str,
+    weights: Mapping[str, int],
+    shadow: Mapping[str, Any] | None,
+    pin_header: str,
+    timeout_seconds: float,
+    retries: int,
+) -> Json:
+    """The weights, pins and mirror of one endpoint.
+
+    Args:
+        endpoint: its name.
+        weights: each variant's share of the requests in per cent; they add up to 100.
+        shadow: `{"variant": name, "percent": share}` of the requests to copy to a variant whose
+            answers are thrown away, or None.
+        pin_header: a request whose header of this name holds a variant's name goes to that variant.
+        timeout_seconds: for the whole request, retries included.
+        retries: how often a request may be sent again after a connection failed or was reset.
+    """
+    common: Json = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
+    pins: list[Json] = []
+    shares: list[Json] = []
+    for protocol in reversed(_PROTOCOLS):
+        for variant in weights:
+            pinned: Json = {"name": pin_header, "string_match": {"exact": variant}}
+            action = common | _split(endpoint, {variant: 100}, protocol)
+            pins.append({"match": _match(protocol, [pinned]), "route": action})
+        action = common | _split(endpoint, weights, protocol)
+        if shadow:
+            action["request_mirror_policies"] = [
+                {
+                    "cluster": cluster_name(endpoint, shadow["variant"], protocol),
+                    "runtime_fraction": {
+                        "default_value": {
+                            "numerator": round(shadow["percent"] * 10_000),
+                            "denominator": "MILLION",
+                        }
+                    },
+                }
+            ]
+        shares.append({"match": _match(protocol, []), "route": action})
+    return {
+        "@type": f"{_TYPE}.config.route.v3.RouteConfiguration",
+        "name": endpoint,
+        "virtual_hosts": [
+            {
+                "name": endpoint,
+                "domains": ["*"],
+                "request_body_buffer_limit": BUFFER_BYTES,
+                # Who asks for a variant by name must not get another one by chance.
+                "routes": [*pins, _unknown_pin(endpoint, list(weights), pin_header), *shares],
+            }
+        ],
+    }
+
+
+def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Json:
+    message = (
+        f"endpoint {endpoint} has no variant of the name in header {pin_header}; it has {', '.join(variants)}"
+    )
+    return {
+        "match": {"prefix": "/", "headers": [{"name": pin_header, "present_match": True}]},
+        "direct_response": {"status": 404, "body": {"inline_string": message}},
+    }
+
+
+def _match(protocol: str, headers: Sequence[Json]) -> Json:
+    grpc: list[Json] = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
+    return {"prefix": "/", "headers": [*headers, *grpc] if protocol == "grpc" else [*headers]}
+
+
+def _split(endpoint: str, weights: Mapping[str, int], protocol: str) -> Json:
+    return {
+        "weighted_clusters": {
+            "clusters": [
+                {
+                    "name": cluster_name(endpoint, variant, protocol),
+                    "weight": weight,
+                    "response_headers_to_add": [
+                        {
+                            "header": {"key": "x-variant", "value": variant},
+                            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                        }
+                    ],
+                }
+                for variant, weight in weights.items()
+            ]
+        }
+    }
+
+
+def _retry_policy(retries: int) -> Json:
+    # Inference changes nothing, so a request that was cut off may be sent again. Answers of a server,
+    # errors included, are not retried: 429 and 503 tell the client when to come back.
+    return {
+        "retry_on": "connect-failure,refused-stream,reset",
+        "num_retries": retries,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 3,
+    }
+
+
+def endpoints(name: str, numbers: Sequence[int]) -> Json:
+    """Where the replicas of one process group listen: the form in which EDS is read from a file."""
+    return discovery(
+        [
+            {
+                "@type": f"{_TYPE}.config.endpoint.v3.ClusterLoadAssignment",
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(n)}} for n in numbers]}],
+            }
+        ]
+    )
+
+
+def discovery(resources: Sequence[Json]) -> Json:
+    """The file form of a discovery response.
+
+    Its version is the digest of what it says: Envoy repeats it once it has accepted the response.
+    """
+    version = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:16]
+    return {"version_info": version, "resources": list(resources)}
+
+
+def _file(path: str) -> Json:
+    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+
+
+def _address(port: int | str) -> Json:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}

@@ -1,0 +1,33 @@
+"""This machine as the platform of one stack: a state folder and a process supervisor."""
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .. import ports
+from ..supervisor import Supervisor
+from .base import Gone, Kind, Properties
+
+
+class Host(Kind):
+    """Made first and removed last: whatever else was left of the stack goes with it."""
+
+    replaces: ClassVar[frozenset[str]] = frozenset({"folder"})
+
+    def apply(self, new: Properties, seconds: float) -> dict[str, Any]:  # noqa: ARG002
+        """Start the supervisor, which starts every process that the folder declares."""
+        Supervisor(Path(new["folder"])).start()
+        return {}
+
+    def read(self, state: Properties) -> dict[str, Any]:
+        """Gone when the supervisor is."""
+        if not Supervisor(Path(state["folder"])).alive():
+            raise Gone
+        return dict(state)
+
+    def delete(self, state: Properties) -> None:
+        """End every process of the stack, give back its ports and delete its folder."""
+        folder = Path(state["folder"])
+        Supervisor(folder).stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        ports.release(str(folder))

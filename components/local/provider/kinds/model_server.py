@@ -1,0 +1,32 @@
+"""The replicas that serve one variant's model."""
+
+from typing import Any
+
+from ....runtimes import server
+from ..processes import Group, Replica
+from .base import UNKNOWN, Properties
+from .process_kind import ProcessKind
+
+
+class ModelServer(ProcessKind):
+    """A process group whose command and files come from the variant's runtime."""
+
+    def group(self, new: Properties) -> Group:
+        """The runtime's server, told which model to serve."""
+        spec = server(new["runtime"], new["model"], new["served_name"], new["registry"])
+        return Group(
+            name=new["name"],
+            command=spec.command,
+            files=spec.files,
+            ports=spec.ports,
+            ready_path=spec.ready_path,
+            replicas=int(new["replicas"]),
+            stop_seconds=spec.stop_seconds,
+        )
+
+    def outputs(self, new: Properties, replicas: list[Replica] | None) -> dict[str, Any]:
+        """`service`: where routes find the replicas; `addresses`: the base URLs of the replicas."""
+        return {
+            "service": str(self.groups(new).service(new["name"])),
+            "addresses": [f"http://127.0.0.1:{r.ports['http']}" for r in replicas] if replicas else UNKNOWN,
+        }

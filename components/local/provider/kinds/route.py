@@ -1,0 +1,107 @@
+"""The way from an endpoint's address to its variants: weights, pins and mirror."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .. import envoy, ports
+from ..files import read_json, remove, write_json
+from .base import UNKNOWN, Cancelled, Gone, Kind, Properties
+from .gateway import compose
+
+
+class Route(Kind):
+    """One listener of the gateway and where it leads."""
+
+    replaces: ClassVar[frozenset[str]] = frozenset({"gateway", "name"})
+
+    def preview(self, new: Properties, old: Properties | None) -> dict[str, Any]:  # noqa: ARG002
+        """The address stays for as long as the route does."""
+        return {key: old[key] if old else UNKNOWN for key in ("url", "grpc")}
+
+    def apply(self, new: Properties, seconds: float) -> dict[str, Any]:
+        """Declare the route and wait until the gateway has it in use."""
+        name, config = new["name"], Path(new["gateway"])
+        port = ports.lease(_owner(new))
+        rds, part = config / f"{name}.rds.json", config / "routes" / f"{name}.json"
+        listeners = [envoy.listener(name, port, rds)]
+        clusters = {c["name"]: c for c in envoy.clusters(name, new["services"])}
+        before = {c["name"]: c for c in (read_json(part) or {"clusters": []})["clusters"]}
+        routes = envoy.discovery(
+            [
+                envoy.route_configuration(
+                    endpoint=name,
+                    weights=dict(sorted(new["traffic"].items())),
+                    shadow=new.get("shadow"),
+                    pin_header=new["pin_header"],
+                    timeout_seconds=new["timeout_ms"] / 1000,
+                    retries=new["retries"],
+                )
+            ]
+        )
+
+        # Make before break: new variants are known before the weights name them, and old ones are only
+        # forgotten when the weights do not name them any more.
+        admin, deadline = read_json(config / "admin.json")["url"], time.monotonic() + (seconds or 20)
+        if not rds.exists():
+            write_json(rds, routes)
+        write_json(part, {"clusters": list((before | clusters).values()), "listeners": listeners})
+        compose(config)
+        self._await(lambda: clusters.keys() <= _clusters(admin), name, deadline)
+        write_json(rds, routes)
+        self._await(lambda: _route_version(admin, name) == routes["version_info"], name, deadline)
+        write_json(part, {"clusters": list(clusters.values()), "listeners": listeners})
+        compose(config)
+        return {"url": f"http://127.0.0.1:{port}", "grpc": f"127.0.0.1:{port}"}
+
+    def _await(self, reached: Callable[[], bool], name: str, deadline: float) -> None:
+        while not reached():
+            if self.cancelled.is_set():
+                raise Cancelled
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"the gateway did not take the route of endpoint {name} in time; its log "
+                    "(logs/gateway.0.log in the stack's state folder) says what it refused"
+                )
+            time.sleep(0.01)
+
+    def read(self, state: Properties) -> dict[str, Any]:
+        """Gone when its declaration was removed."""
+        if not (Path(state["gateway"]) / "routes" / f"{state['name']}.json").exists():
+            raise Gone
+        return dict(state)
+
+    def delete(self, state: Properties) -> None:
+        """Take the listener and the clusters away, then the files and the port."""
+        config = Path(state["gateway"])
+        if config.is_dir():
+            remove(config / "routes" / f"{state['name']}.json")
+            compose(config)
+            remove(config / f"{state['name']}.rds.json")
+        ports.release(_owner(state))
+
+
+def _owner(properties: Properties) -> str:
+    return f"{properties['gateway']}:{properties['name']}"
+
+
+def _clusters(admin: str) -> set[str]:
+    dump = _get(f"{admin}/config_dump?resource=dynamic_active_clusters")
+    return {config["cluster"]["name"] for config in dump.get("configs", [])}
+
+
+def _route_version(admin: str, name: str) -> str | None:
+    dump = _get(f"{admin}/config_dump?resource=dynamic_route_configs")
+    versions = {c["route_config"]["name"]: c["version_info"] for c in dump.get("configs", [])}
+    return versions.get(name)
+
+
+def _get(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310  the gateway's admin address
+            return dict(json.load(response))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,220 @@
+"""Process groups: replicas of one command, changed without a gap.
+
+A *generation* is one version of a group's command and files, named by their digest. Changing the
+group starts the new generation beside the old one, waits until every replica is ready, points the
+group's endpoint files at it, and only then stops the old one. Every step can be repeated: after a
+kill at any moment, converging again ends in the same place.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Event
+
+from . import envoy, ports
+from .files import locked, read_json, tail, write, write_json
+from .kinds.base import Cancelled
+from .supervisor import Program, Supervisor
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a process group should be.
+
+    `@NAME@` in a word of the command, in a value of the environment or in a file stands for the
+    replica's port of that name, `@dir@` for the folder that holds its files and `@data@` for the
+    group's own folder, which is kept from one generation to the next.
+    """
+
+    name: str
+    command: Sequence[str]
+    ports: Sequence[str]
+    ready_path: str
+    """Answers 200 on the first port once the replica can do its work."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    overlap: bool = True
+    """Start the new generation beside the old one. Without it the old one is stopped first and the
+    ports stay the same: for what owns data, or is reached at an address that may not change."""
+    stop_seconds: float = 10
+    ready_seconds: float = 120
+
+    @property
+    def generation(self) -> str:
+        """Names the version of everything that a running process cannot change."""
+        fixed = {k: v for k, v in asdict(self).items() if k not in ("replicas", "ready_seconds")}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A running copy: its program's name and the port numbers it listens on."""
+
+    program: str
+    ports: Mapping[str, int]
+    log: Path
+
+
+class ProcessGroups:
+    """The process groups of one local stack."""
+
+    def __init__(self, folder: Path, cancelled: Event) -> None:
+        """`folder` is the stack's state folder; `cancelled` ends every wait."""
+        self.folder = folder
+        self.supervisor = Supervisor(folder)
+        self._cancelled = cancelled
+
+    def data(self, name: str) -> Path:
+        """The folder of a group's own data."""
+        return self.folder / "data" / name
+
+    def service(self, name: str) -> Path:
+        """What a route is given to find the replicas: `envoy.endpoint_file` has the rest."""
+        return self.folder / "endpoints" / name
+
+    def _generations(self, name: str) -> Path:
+        return self.folder / "groups" / name
+
+    def converge(self, group: Group, seconds: float) -> list[Replica]:
+        """Make the group what it should be, and return its replicas once they are all ready.
+
+        Args:
+            group: what it should be.
+            seconds: the longest wait for a replica to be ready; 0 for the group's own bound.
+
+        Raises:
+            RuntimeError: a replica does not become ready; the message holds the last lines of its
+                log. The generation that ran before goes on serving.
+            Cancelled: the engine asked to stop.
+        """
+        self.supervisor.start()
+        with locked(self._generations(group.name) / "lock"):
+            if not group.overlap:
+                self._end(group.name, keep=group.generation)
+            replicas = [self._start(group, index) for index in range(group.replicas)]
+            try:
+                for replica in replicas:
+                    self._wait_until_ready(group, replica, seconds or group.ready_seconds)
+            except RuntimeError:
+                if self.serving(group.name) != group.generation:
+                    self._end(group.name, only=group.generation)
+                raise
+            write_json(self._generations(group.name) / "serving.json", {"generation": group.generation})
+            for port in group.ports:
+                file = envoy.endpoint_file(self.service(group.name), port)
+                write_json(file, envoy.endpoints(file.stem, [replica.ports[port] for replica in replicas]))
+            self._end(group.name, keep=group.generation)
+            self._trim(group)
+            return replicas
+
+    def serving(self, name: str) -> str | None:
+        """The generation that the endpoint files point at."""
+        state = read_json(self._generations(name) / "serving.json")
+        return state["generation"] if state else None
+
+    def running(self, name: str) -> int:
+        """How many replicas of the serving generation are up."""
+        prefix = f"{name}.{self.serving(name)}."
+        programs = [file.stem for file in (self.folder / "supervisor.d").glob("*.ini")]
+        states = [self.supervisor.status(program) for program in programs if program.startswith(prefix)]
+        return sum(1 for state in states if state and state.running)
+
+    def delete(self, name: str) -> None:
+        """Stop the group's processes and remove its files, data and ports."""
+        with locked(self._generations(name) / "lock"):
+            for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
+                write_json(
+                    file, envoy.endpoints(file.stem, [])
+                )  # the gateway stops sending before the processes go
+            self._end(name)
+            for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
+                file.unlink()
+            shutil.rmtree(self.data(name), ignore_errors=True)
+            ports.release(self._owner(name))
+        shutil.rmtree(self._generations(name), ignore_errors=True)
+
+    def _owner(self, name: str, *parts: str) -> str:
+        return "/".join([f"{self.folder}:{name}", *parts])
+
+    def _start(self, group: Group, index: int) -> Replica:
+        generation = group.generation
+        # Overlapping generations need ports of their own; the others keep theirs for good.
+        slot = [generation, str(index)] if group.overlap else ["fixed", str(index)]
+        numbers = {port: ports.lease(self._owner(group.name, *slot, port)) for port in group.ports}
+        home = self._generations(group.name) / generation / str(index)
+        self.data(group.name).mkdir(parents=True, exist_ok=True)
+        names = {**{port: str(number) for port, number in numbers.items()}}
+        names |= {"dir": str(home), "data": str(self.data(group.name))}
+        for file, text in group.files.items():
+            write(home / file, _fill(text, names))
+        home.mkdir(parents=True, exist_ok=True)
+        program = Program(
+            name=f"{group.name}.{generation}.{index}",
+            command=[_fill(word, names) for word in group.command],
+            env={key: _fill(value, names) for key, value in group.env.items()},
+            directory=home,
+            log=self.folder / "logs" / f"{group.name}.{index}.log",
+            stop_seconds=group.stop_seconds,
+        )
+        self.supervisor.run(program)
+        return Replica(program.name, numbers, program.log)
+
+    def _wait_until_ready(self, group: Group, replica: Replica, seconds: float) -> None:
+        url = f"http://127.0.0.1:{replica.ports[group.ports[0]]}{group.ready_path}"
+        deadline = time.monotonic() + seconds
+        while True:
+            # Ready is only believed of a process that the supervisor says is ours and up.
+            status = self.supervisor.status(replica.program)
+            if status and status.state in ("BACKOFF", "FATAL", "EXITED"):
+                self._fail(group, replica, f"exited with code {status.exit_code} before it was ready")
+            if status and status.running and _answers(url):
+                return
+            if self._cancelled.is_set():
+                raise Cancelled
+            if time.monotonic() > deadline:
+                self._fail(group, replica, f"was not ready within {seconds:g} s (asked {url})")
+            time.sleep(0.05)
+
+    def _fail(self, group: Group, replica: Replica, what: str) -> None:
+        last = tail(replica.log) or "(nothing)"
+        raise RuntimeError(f"{group.name} {what}; the last lines of its log {replica.log}:\n{last}")
+
+    def _end(self, name: str, keep: str | None = None, only: str | None = None) -> None:
+        for home in sorted(self._generations(name).glob("*/")):
+            if home.name == keep or (only and home.name != only):
+                continue
+            for replica in sorted(home.iterdir()):
+                self.supervisor.remove(f"{name}.{home.name}.{replica.name}")
+            ports.release(self._owner(name, home.name))
+            shutil.rmtree(home, ignore_errors=True)
+
+    def _trim(self, group: Group) -> None:
+        """End the replicas that a smaller group has no more."""
+        home = self._generations(group.name) / group.generation
+        for replica in sorted(home.iterdir()):
+            if int(replica.name) >= group.replicas:
+                self.supervisor.remove(f"{group.name}.{group.generation}.{replica.name}")
+                slot = group.generation if group.overlap else "fixed"
+                ports.release(self._owner(group.name, slot, replica.name))
+                shutil.rmtree(replica, ignore_errors=True)
+
+
+def _fill(text: str, names: Mapping[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback, our own process
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

@@ -1,0 +1,145 @@
+"""The provider's side of Pulumi's plugin protocol for the resources of the local platform.
+
+It only translates: properties to plain values, errors to messages, and each call to the kind that the
+resource's type names.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2, json_format, struct_pb2
+from pulumi.provider.server import ProviderServicer
+from pulumi.runtime import rpc
+from pulumi.runtime.proto import provider_pb2 as pb
+
+from .kinds.base import UNKNOWN, Cancelled, Gone, Kind
+from .kinds.gateway import Gateway
+from .kinds.host import Host
+from .kinds.job import Job
+from .kinds.model_server import ModelServer
+from .kinds.registry import Registry
+from .kinds.route import Route
+
+KINDS: Mapping[str, type[Kind]] = {
+    kind.__name__: kind for kind in (Host, Registry, ModelServer, Gateway, Route, Job)
+}
+
+
+class LocalServicer(ProviderServicer):
+    """Adds the life cycle of the `serving-estate:local:*` resources to a component provider."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Takes what `ProviderServicer` takes."""
+        super().__init__(*args, **kwargs)
+        self._cancelled = Event()
+        # Most of the time is spent waiting for processes, so more threads than cores.
+        self._threads = ThreadPoolExecutor(max_workers=32)
+
+    async def _run(self, context: Any, work: Callable[[], Any]) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except Cancelled:
+            await context.abort(grpc.StatusCode.CANCELLED, "cancelled")
+        except (RuntimeError, OSError, ValueError) as error:
+            await context.abort(grpc.StatusCode.UNKNOWN, str(error))
+
+    def _kind(self, urn: str) -> Kind:
+        name = urn.split("::")[2].rsplit(":", 1)[-1]
+        return KINDS[name](self._cancelled)
+
+    async def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+        return pb.CheckResponse(inputs=request.news)
+
+    async def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+        return pb.DiffResponse(changes=pb.DiffResponse.DIFF_NONE)
+
+    async def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+        return pb.ConfigureResponse(supportsPreview=True, acceptSecrets=False, acceptResources=False)
+
+    async def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+        self._cancelled.set()
+        return empty_pb2.Empty()
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+        return pb.CheckResponse(inputs=request.news)
+
+    async def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+        old, new = _plain(request.old_inputs), _plain(request.news)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        return pb.DiffResponse(
+            changes=pb.DiffResponse.DIFF_SOME if changed else pb.DiffResponse.DIFF_NONE,
+            diffs=changed,
+            replaces=[key for key in changed if key in self._kind(request.urn).replaces],
+            # A new one at the same place cannot stand beside the old one.
+            deleteBeforeReplace=True,
+        )
+
+    async def Create(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
+        new, kind = _plain(request.properties), self._kind(request.urn)
+        if request.preview:
+            return pb.CreateResponse(properties=_struct({**new, **kind.preview(new, None)}))
+        outputs = await self._run(context, lambda: kind.apply(new, request.timeout))
+        return pb.CreateResponse(id=_id(new), properties=_struct({**new, **outputs}))
+
+    async def Update(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
+        old, new, kind = _plain(request.olds), _plain(request.news), self._kind(request.urn)
+        if request.preview:
+            return pb.UpdateResponse(properties=_struct({**new, **kind.preview(new, old)}))
+        outputs = await self._run(context, lambda: kind.apply(new, request.timeout))
+        return pb.UpdateResponse(properties=_struct({**new, **outputs}))
+
+    async def Read(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
+        state, inputs, kind = _plain(request.properties), _plain(request.inputs), self._kind(request.urn)
+        if not state:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "resources of the local platform cannot be imported: they belong to the stack that made them",
+            )
+        try:
+            found = await self._run(context, lambda: kind.read(state))
+        except Gone:
+            return pb.ReadResponse()
+        inputs = {key: found[key] for key in inputs}
+        return pb.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
+
+    async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
+        state, kind = _plain(request.properties), self._kind(request.urn)
+        await self._run(context, lambda: kind.delete(state))
+        return empty_pb2.Empty()
+
+
+def _id(properties: Mapping[str, Any]) -> str:
+    return str(properties.get("name") or properties["folder"])
+
+
+def _plain(struct: struct_pb2.Struct) -> dict[str, Any]:
+    return {key: _known(value) for key, value in json_format.MessageToDict(struct).items()}
+
+
+def _known(value: Any) -> Any:
+    if value == rpc.UNKNOWN:
+        return UNKNOWN
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_known(item) for item in value]
+    # All numbers travel as floating point.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
+    return json_format.ParseDict(_wire(values), struct_pb2.Struct())
+
+
+def _wire(value: Any) -> Any:
+    if value is UNKNOWN:
+        return rpc.UNKNOWN
+    if isinstance(value, Mapping):
+        return {key: _wire(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_wire(item) for item in value]
+    return value

@@ -1,0 +1,121 @@
+"""The resources of the local platform as a Pulumi program declares them; `provider/` makes them so."""
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+from pulumi import Input, Output, ResourceOptions
+
+from ..spec import Endpoint
+
+
+class Host(pulumi.CustomResource):
+    """This machine as the platform of one stack: its state folder and its process supervisor."""
+
+    folder: Output[str]
+
+    def __init__(self, name: str, folder: str, opts: ResourceOptions | None = None) -> None:
+        """`folder`: the absolute path of the state folder, which is the host's alone."""
+        super().__init__("serving-estate:local:Host", name, {"folder": folder}, opts)
+
+
+class Registry(pulumi.CustomResource):
+    """An MLflow server."""
+
+    url: Output[str]
+
+    def __init__(self, name: str, host: Input[str], opts: ResourceOptions | None = None) -> None:
+        """`host`: the state folder of the host that runs it."""
+        super().__init__(
+            "serving-estate:local:Registry", name, {"host": host, "name": name, "url": None}, opts
+        )
+
+
+class Job(pulumi.CustomResource):
+    """A program that is run to its end once, and again when its inputs change."""
+
+    def __init__(
+        self,
+        name: str,
+        host: Input[str],
+        command: Sequence[str],
+        env: Mapping[str, Input[str]],
+        directory: str,
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """`command` and `env`: what is run; `directory`: the folder it is run in."""
+        inputs = {"host": host, "name": name, "command": command, "env": env, "directory": directory}
+        super().__init__("serving-estate:local:Job", name, inputs, opts)
+
+
+class ModelServer(pulumi.CustomResource):
+    """The replicas that serve one variant's model."""
+
+    service: Output[str]
+    addresses: Output[list[str]]
+
+    def __init__(
+        self,
+        name: str,
+        host: Input[str],
+        model: Input[str],
+        served_name: Input[str],
+        runtime: str,
+        registry: Input[str],
+        replicas: int,
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """`registry`: the tracking URI that `models:/` addresses are looked up at, or empty."""
+        inputs = {
+            "host": host,
+            "name": name,
+            "model": model,
+            "served_name": served_name,
+            "runtime": runtime,
+            "registry": registry,
+            "replicas": replicas,
+            "service": None,
+            "addresses": None,
+        }
+        super().__init__("serving-estate:local:ModelServer", name, inputs, opts)
+
+
+class Gateway(pulumi.CustomResource):
+    """An Envoy."""
+
+    config: Output[str]
+    admin: Output[str]
+
+    def __init__(self, name: str, host: Input[str], opts: ResourceOptions | None = None) -> None:
+        """`host`: the state folder of the host that runs it."""
+        inputs = {"host": host, "name": name, "config": None, "admin": None}
+        super().__init__("serving-estate:local:Gateway", name, inputs, opts)
+
+
+class Route(pulumi.CustomResource):
+    """The way from an endpoint's address to its variants."""
+
+    url: Output[str]
+    grpc: Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        gateway: Input[str],
+        services: Mapping[str, Input[str]],
+        endpoint: Endpoint,
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """`services`: the `service` of each variant's servers; `endpoint`: how requests are divided."""
+        inputs = {
+            "name": name,
+            "gateway": gateway,
+            "services": services,
+            "traffic": endpoint.shares,
+            "shadow": endpoint.shadow.model_dump() if endpoint.shadow else None,
+            "pin_header": endpoint.pin_header,
+            "timeout_ms": endpoint.timeout_ms,
+            "retries": endpoint.retries,
+            "url": None,
+            "grpc": None,
+        }
+        super().__init__("serving-estate:local:Route", name, inputs, opts)

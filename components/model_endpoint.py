@@ -1,0 +1,93 @@
+"""ModelEndpoint: one address behind which variants of a model answer."""
+
+from typing import NotRequired, TypedDict
+
+from pulumi import ComponentResource, Input, Output, ResourceOptions
+
+from .arguments import block
+from .gateway import Gateway
+from .model_server import ModelServer, ModelServerArgs
+from .spec import Endpoint, PlatformName, Runtime
+from .traffic_route import TrafficRoute
+
+
+class ModelEndpointArgs(TypedDict):
+    """What an endpoint is made from."""
+
+    endpoint: Endpoint
+    """The endpoint block, as in a stack file."""
+
+    registry: NotRequired[Input[str]]
+    """The MLflow tracking URI at which `models:/` and `runs:/` addresses are looked up."""
+
+    gateway: NotRequired[Input[str]]
+    """The `gateway` of a `Gateway`; one of its own where it is left out."""
+
+    platform: NotRequired[PlatformName]
+    """Where it runs; `local` where it is left out."""
+
+    host: NotRequired[Input[str]]
+    """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+
+class VariantState(TypedDict):
+    """A variant as it runs."""
+
+    model: Output[str]
+    """The model that it serves."""
+
+    weight: Output[int]
+    """Its share of the requests, in per cent."""
+
+    addresses: Output[list[str]]
+    """The base URL of each replica."""
+
+
+class ModelEndpoint(ComponentResource):
+    """One address behind which variants of a model answer, each with servers of its own."""
+
+    url: Output[str]
+    """The base URL for REST requests."""
+
+    grpc: Output[str]
+    """`host:port` for gRPC requests."""
+
+    variants: Output[dict[str, VariantState]]
+    """The variants by name."""
+
+    def __init__(self, name: str, args: ModelEndpointArgs, opts: ResourceOptions | None = None) -> None:
+        """Make the servers of every variant, then the route to them."""
+        super().__init__("serving-estate:index:ModelEndpoint", name, {}, opts)
+        child = ResourceOptions(parent=self)
+        endpoint = block(Endpoint, args["endpoint"], f"ModelEndpoint {name}", "endpoint")
+        where = args.get("platform", PlatformName.LOCAL)
+        gateway, host = args.get("gateway"), args.get("host")
+        if gateway is None or host is None:
+            own = Gateway(f"{name}-gateway", {"platform": where, **({"host": host} if host else {})}, child)
+            gateway, host = gateway or own.gateway, host or own.host
+        servers = {}
+        for key, variant in endpoint.variants.items():
+            server = ModelServerArgs(
+                model=variant.model,
+                served_name=name,
+                runtime=variant.runtime or Runtime.BUNDLED,
+                registry=args.get("registry", ""),
+                replicas=endpoint.replicas(key),
+                platform=where,
+                host=host,
+            )
+            servers[key] = ModelServer(f"{name}-{key}", server, child)
+        services: dict[str, Input[str]] = {key: server.service for key, server in servers.items()}
+        route = TrafficRoute(
+            name, {"gateway": gateway, "services": services, "endpoint": endpoint, "platform": where}, child
+        )
+        self.url, self.grpc = route.url, route.grpc
+        self.variants = Output.all(
+            **{
+                key: Output.all(
+                    model=variant.model, weight=endpoint.shares[key], addresses=servers[key].addresses
+                )
+                for key, variant in endpoint.variants.items()
+            }
+        )
+        self.register_outputs({"url": self.url, "grpc": self.grpc, "variants": self.variants})

@@ -1,0 +1,38 @@
+"""ModelRegistry: where model versions and their aliases are kept."""
+
+from typing import NotRequired, TypedDict
+
+from pulumi import ComponentResource, Input, Output, ResourceOptions
+
+from .platform import platform
+from .spec import PlatformName, Registry
+
+
+class ModelRegistryArgs(TypedDict):
+    """What a registry is made from."""
+
+    spec: NotRequired[Registry]
+    """Which registry, and what it is filled with; an empty one of its own where it is left out."""
+
+    platform: NotRequired[PlatformName]
+    """Where it runs; `local` where it is left out."""
+
+    host: NotRequired[Input[str]]
+    """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+
+class ModelRegistry(ComponentResource):
+    """An MLflow server with its database and artifact store, or one that exists already."""
+
+    uri: Output[str]
+    """The tracking URI, known once the registry answers and has been filled."""
+
+    def __init__(self, name: str, args: ModelRegistryArgs, opts: ResourceOptions | None = None) -> None:
+        """Make the registry, or take the existing one that `args["spec"]` names."""
+        super().__init__("serving-estate:index:ModelRegistry", name, {}, opts)
+        where, spec = platform(args.get("platform", PlatformName.LOCAL)), args.get("spec") or Registry()
+        if spec.uri:
+            self.uri = Output.from_input(spec.uri)
+        else:
+            self.uri = where.registry(name, args.get("host") or where.host(name, self), spec, self)
+        self.register_outputs({"uri": self.uri})

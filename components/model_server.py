@@ -1,0 +1,66 @@
+"""ModelServer: the servers of one model."""
+
+from typing import NotRequired, TypedDict
+
+import pulumi
+from pulumi import ComponentResource, Input, Output, ResourceOptions
+
+from .platform import platform
+from .spec import PlatformName, Runtime
+
+
+class ModelServerArgs(TypedDict):
+    """What a model server is made from."""
+
+    model: Input[str]
+    """The model to serve: `models:/name/version`, `models:/name@alias`, a folder or file, or a `runs:/`,
+    `s3://`, `gs://` or `http(s)://` address."""
+
+    served_name: NotRequired[Input[str]]
+    """The name under which clients ask for the model; the component's own name where it is left out."""
+
+    runtime: NotRequired[Runtime]
+    """The model server that runs it; `bundled` where it is left out."""
+
+    registry: NotRequired[Input[str]]
+    """The MLflow tracking URI at which `models:/` and `runs:/` addresses are looked up."""
+
+    replicas: NotRequired[int]
+    """How many of them; 1 where it is left out."""
+
+    platform: NotRequired[PlatformName]
+    """Where it runs; `local` where it is left out."""
+
+    host: NotRequired[Input[str]]
+    """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+
+class ModelServer(ComponentResource):
+    """The servers of one model: ready when the model answers, changed without losing a request."""
+
+    service: Output[str]
+    """What a `TrafficRoute` leads to."""
+
+    addresses: Output[list[str]]
+    """The base URL of each replica."""
+
+    host: Output[str]
+    """Where it lives."""
+
+    def __init__(self, name: str, args: ModelServerArgs, opts: ResourceOptions | None = None) -> None:
+        """Make the servers of `args["model"]`."""
+        super().__init__("serving-estate:index:ModelServer", name, {}, opts)
+        where = platform(args.get("platform", PlatformName.LOCAL))
+        self.host = pulumi.Output.from_input(args.get("host") or where.host(name, self))
+        parts = where.model_server(
+            name,
+            self.host,
+            args["model"],
+            args.get("served_name", name),
+            args.get("runtime", Runtime.BUNDLED).value,
+            args.get("registry", ""),
+            int(args.get("replicas", 1)),
+            self,
+        )
+        self.service, self.addresses = parts.service, parts.addresses
+        self.register_outputs({"service": self.service, "addresses": self.addresses, "host": self.host})

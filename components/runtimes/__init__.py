@@ -1,0 +1,28 @@
+"""How model servers are run, as data: one file a runtime.
+
+A platform asks for a runtime by its name and gets the command, files, ports and probes of its server;
+what to do with them (a process, a container) is the platform's affair.
+"""
+
+from collections.abc import Callable, Mapping
+
+from .base import Server
+from .bundled import bundled
+
+# The names are those of `components.spec.endpoint.Runtime`; a test holds the two together.
+RUNTIMES: Mapping[str, Callable[[str, str, str], Server]] = {"bundled": bundled}
+
+
+def server(runtime: str, model: str, served_name: str, registry: str) -> Server:
+    """The server that `runtime` runs for one model.
+
+    Args:
+        runtime: its name.
+        model: the model's address.
+        served_name: the name under which clients ask for it.
+        registry: the MLflow tracking URI that `models:/` addresses are looked up at, or empty.
+    """
+    return RUNTIMES[runtime](model, served_name, registry)
+
+
+__all__ = ["RUNTIMES", "Server", "server"]

@@ -1,0 +1,22 @@
+"""What every runtime has to say about its server."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Server:
+    """A model server for one model.
+
+    In the command and the files, `@http@` and `@grpc@` stand for the ports to listen on and `@dir@`
+    for the folder that holds the files.
+    """
+
+    command: Sequence[str]
+    ready_path: str
+    """Answers 200 on the port `http` once the model can be asked, and not before."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Settings files by name."""
+    ports: Sequence[str] = ("http", "grpc")
+    stop_seconds: float = 30
+    """How long it may take after SIGTERM to finish the requests it holds."""

@@ -1,0 +1,42 @@
+"""TrafficRoute: how the requests to an endpoint are divided."""
+
+from typing import NotRequired, TypedDict
+
+from pulumi import ComponentResource, Input, Output, ResourceOptions
+
+from .platform import platform
+from .spec import Endpoint, PlatformName
+
+
+class TrafficRouteArgs(TypedDict):
+    """What a route is made from."""
+
+    gateway: Input[str]
+    """The `gateway` of a `Gateway`."""
+
+    services: dict[str, Input[str]]
+    """The `service` of each variant's `ModelServer`, by variant."""
+
+    endpoint: Endpoint
+    """The endpoint: of its fields, those that say how requests are divided are used here."""
+
+    platform: NotRequired[PlatformName]
+    """Where it runs; `local` where it is left out."""
+
+
+class TrafficRoute(ComponentResource):
+    """Weights, pinning by header and mirroring for one endpoint. Moving weights changes nothing else."""
+
+    url: Output[str]
+    """The base URL for REST requests."""
+
+    grpc: Output[str]
+    """`host:port` for gRPC requests."""
+
+    def __init__(self, name: str, args: TrafficRouteArgs, opts: ResourceOptions | None = None) -> None:
+        """Lead requests from the gateway to the services."""
+        super().__init__("serving-estate:index:TrafficRoute", name, {}, opts)
+        where = platform(args.get("platform", PlatformName.LOCAL))
+        parts = where.route(name, args["gateway"], args["services"], args["endpoint"], self)
+        self.url, self.grpc = parts.url, parts.grpc
+        self.register_outputs({"url": self.url, "grpc": self.grpc})

@@ -1,0 +1,1 @@
+"""The one program, and the environments it is run for."""

@@ -1,0 +1,1 @@
+"""The example models: real data, two versions each, registered in MLflow as ONNX."""

