@@ -1,7 +1,6 @@
 """Readiness never overlooks a worker."""
 
 import pytest
-
 from model_server.process import board as board_module
 from model_server.process.board import Board, WorkerState
 
