@@ -1,7 +1,6 @@
 """`python3 -m benchmarks.serving`: see README.md."""
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from benchmarks.serving.environments import HERE, PROJECT, cache, enter, install, say, versions
 
 RESULTS = HERE / "results"
+MINUTES = 40
 
 
 def arguments() -> argparse.Namespace:
@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-beside", action="store_true", help="leave out the slow model beside the fast one"
     )
-    parser.add_argument("--minutes", type=float, default=40, help="begin nothing new after so long")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="begin nothing new after so long")
     parser.add_argument("--cores", default="0,1", help="the server's core, the load's core")
     parser.add_argument(
         "--source", type=Path, default=PROJECT / "serving_image", help="our server's source tree"
@@ -39,8 +39,9 @@ def arguments() -> argparse.Namespace:
 def shown(options: argparse.Namespace) -> str:
     """The command as anybody can repeat it: choices of what is run, no paths of this machine."""
     choices = {"peers": options.peers, "models": options.models, "rounds": options.rounds}
+    choices["minutes"] = f"{options.minutes:g}" if options.minutes != MINUTES else None
     chosen = [f"--{name} {value}" for name, value in choices.items() if value]
-    return " ".join(chosen + ["--quick"] * options.quick)
+    return " ".join(chosen + ["--quick"] * options.quick + ["--no-beside"] * options.no_beside)
 
 
 def main() -> int:
@@ -109,7 +110,7 @@ def main() -> int:
         "records": [vars(record) for record in rounds.records],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    options.output.with_suffix(".json").write_text(report.as_json(result))
     text = report.markdown(result)
     options.output.with_suffix(".md").write_text(text)
     print(text)

@@ -18,7 +18,7 @@ from benchmarks.serving.models import Array, Model
 from benchmarks.serving.peers import Peer, Setup
 from benchmarks.serving.process import Server, busy_seconds
 
-START_LIMIT = 60
+START_LIMIT = 120
 NOISE_LIMIT = 0.15
 """A window in which others took more than this share of the server's core is measured again, once."""
 

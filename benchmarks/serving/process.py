@@ -59,7 +59,9 @@ class Server:
         return self.process.poll() is None
 
     def tail(self, lines: int = 5) -> str:
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-lines:])[-600:]
+        """The end of the log, without the paths of this machine."""
+        text = self.log.read_text(errors="replace").replace(str(Path.home()), "~")
+        return " | ".join(text.replace(str(self.folder), ".").splitlines()[-lines:])[-600:]
 
     def pids(self) -> list[int]:
         """Every process of this server, leaving out those that ended and wait to be reaped."""

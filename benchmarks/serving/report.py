@@ -1,5 +1,6 @@
 """The table: medians over the rounds, ratios to ours from the same round, reasons for what is missing."""
 
+import json
 import math
 import platform
 from collections.abc import Callable
@@ -21,6 +22,13 @@ def machine() -> str:
     )
     cores = sum(line.startswith("processor") for line in Path("/proc/cpuinfo").read_text().splitlines())
     return f"{model}, {cores} cores, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """One record a line, so that two runs can be compared with diff."""
+    lines = ",\n".join(json.dumps(record) for record in result["records"])
+    head = json.dumps({**result, "records": []}, indent=1)
+    return head.replace('"records": []', f'"records": [\n{lines}\n]') + "\n"
 
 
 def figures(result: dict[str, Any]) -> Figures:
@@ -116,6 +124,7 @@ def markdown(result: dict[str, Any]) -> str:
         "over the rounds. In brackets: how many times better ours is, from the same round (more of a rate,",
         "less of CPU, time or memory); below 1 ours is worse.",
         "",
+        turns(result),
         noise(result),
         "",
     ]
@@ -143,12 +152,31 @@ def noise(result: dict[str, Any]) -> str:
     if not details:
         return "No timed window."
     others, load = ([d[name] for d in details] for name in ("others", "load_cpu"))
+    loud = median(others) > 0.15
     noisy = sum(share > 0.15 for share in others)
-    return (
+    told = (
         f"Noise: others took {median(others):.0%} of the server's core in the middle window, more than 15 %\n"
-        f"in {noisy} of {len(others)}; CPU per request suffers least from that. "
-        f"The load generator used at most {max(load):.0%} of its core."
+        f"in {noisy} of {len(others)}. The load generator used at most {max(load):.0%} of its core."
     )
+    if loud:
+        told += (
+            "\n\n**A busy machine: rates of this run are too low, latencies and start times too high,\n"
+            "and their ratios are rough. Trust CPU per request and memory.**"
+        )
+    return told
+
+
+def turns(result: dict[str, Any]) -> str:
+    """How many times each server was measured: a run that was cut short must not pass for a longer one."""
+    seen: dict[tuple[str, str], set[int]] = {}
+    for r in result["records"]:
+        if r["what"] == "json.rate":
+            seen.setdefault((r["peer"], r["model"]), set()).add(r["round"])
+    counts = sorted(len(rounds) for rounds in seen.values())
+    if not counts:
+        return "No server was measured."
+    span = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    return f"Times that each server was measured: {span}."
 
 
 def throughput(table: Table, model: str) -> list[str]:

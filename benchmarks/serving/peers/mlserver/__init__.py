@@ -48,7 +48,7 @@ class MlServer(Peer):
 
 
 class Batching(MlServer):
-    """A window of 1 ms: far shorter than its documentation's example (0.5 s)."""
+    """Batches of up to 32 with a window of 1 ms, so that a lone client waits little."""
 
     name = "mlserver-batching"
     label = "MLServer, adaptive batching"
