@@ -84,8 +84,12 @@ lock-check: ## Fail if a lock is older than what it is made from; needs no netwo
 	@$(PYTHON) toolchain/lock.py --check
 
 .PHONY: bench
-bench: setup-dev ## Measure (see benchmarks/README.md)
-	@$(BIN)/python -m benchmarks
+bench: setup-dev ## Measure `pulumi up` of the local stack beside an empty program
+	@$(BIN)/python -m benchmarks.engine
+
+.PHONY: bench-serving
+bench-serving: ## Measure the model server beside others, each in an environment of its own
+	@$(PYTHON) -m benchmarks.serving
 
 .PHONY: clean
 clean: ## Remove what was made here, but for a running stack's state

@@ -91,9 +91,7 @@ def main() -> None:
         pulumi(project, env, "stack", "init", "bench")
         first = pulumi(project, env, "up", "--yes", *estate)
         for number in range(rounds):
-            seconds["an empty program"].append(
-                pulumi(home / "empty", env, "up", "--yes", "--stack", "bench")
-            )
+            seconds["an empty program"].append(pulumi(home / "empty", env, "up", "--yes", "--stack", "bench"))
             seconds["no change"].append(pulumi(project, env, "up", "--yes", *estate))
             weights(config, number % 2 * 100)
             seconds["weights moved"].append(pulumi(project, env, "up", "--yes", *estate))
@@ -114,13 +112,14 @@ def table(first: float, seconds: Mapping[str, list[float]], rounds: int) -> str:
         f"| {statistics.median(values) / base:.2f} |"
         for name, values in seconds.items()
     ]
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    host = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     return "\n".join(
         [
             "# `pulumi up` of the local stack beside an empty program",
             "",
-            f"`python -m benchmarks.engine --rounds {rounds}` on {date.today().isoformat()}; {machine}. Whole",
-            "processes, the three in turn in each round. 22 resources; the first `up`, with training and",
+            f"`python -m benchmarks.engine --rounds {rounds}`",
+            f"on {date.today().isoformat()}; {os.cpu_count()} cores, {host}.",
+            "Whole processes, in turn in each round. 22 resources; the first `up`, with training and",
             f"registration of four models, took {first:.0f} s.",
             "",
             "| `pulumi up` of | median, s | range, s | ratio to the empty program |",

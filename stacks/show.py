@@ -1,6 +1,7 @@
 """Ask a stack that is up for a prediction: prints the address, the request to copy, and the answer."""
 
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,7 @@ def main() -> int:
     stack = sys.argv[1] if len(sys.argv) > 1 else "local"
     endpoints = outputs(stack).get("endpoints") or {}
     if not endpoints:
-        print(f"stack {stack} has no endpoints yet: add one under `serving-estate:endpoints` in its stack file")
+        print(f"stack {stack} has no endpoints yet: add one below `serving-estate:endpoints` in its file")
         return 0
     for name, endpoint in endpoints.items():
         shares = ", ".join(f"{key} {variant['weight']} %" for key, variant in endpoint["variants"].items())
@@ -25,16 +26,18 @@ def main() -> int:
 def outputs(stack: str) -> dict[str, Any]:
     """The outputs of a stack."""
     command = ["pulumi", "stack", "output", "--json", "--stack", stack]
-    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
 
 
 def ask(name: str, endpoint: dict[str, Any]) -> int:
     """Send one request and print it with its answer."""
-    url = f"{endpoint['url']}/v2/models/{name}/infer"
-    body = json.dumps({"inputs": [sample(name, endpoint["url"])]})
-    print(f"\nTry it:\n\n  curl -s {url} -d {shlex.quote(body)}\n")
+    url = f"{endpoint['url']}/v2/models/{name}"
+    with call(url) as response:
+        body = json.dumps({"inputs": [sample(name, tensor) for tensor in json.load(response)["inputs"]]})
+    print(f"\nTry it:\n\n  curl -s {url}/infer -d {shlex.quote(body)}\n")
     try:
-        with urllib.request.urlopen(url, body.encode(), timeout=30) as response:
+        with call(f"{url}/infer", body.encode()) as response:
             print(f"Answer, from variant {response.headers['x-variant']}:\n\n  {response.read().decode()}\n")
     except urllib.error.HTTPError as error:
         print(f"It was refused with {error.code}: {error.read().decode()}", file=sys.stderr)
@@ -42,24 +45,22 @@ def ask(name: str, endpoint: dict[str, Any]) -> int:
     return 0
 
 
-def sample(name: str, url: str) -> dict[str, Any]:
-    """One row for the model: held-out data of the example models, else ones of the shape it asks for."""
-    with urllib.request.urlopen(f"{url}/v2/models/{name}", timeout=30) as response:
-        tensor = json.load(response)["inputs"][0]
-    shape = [size if size > 0 else 1 for size in tensor["shape"]]
-    return {"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "data": _row(name, shape)}
+def call(url: str, body: bytes | None = None) -> Any:
+    """Open an address of the stack's own gateway."""
+    return urllib.request.urlopen(url, body, timeout=30)  # noqa: S310  the stack says http://127.0.0.1
 
 
-def _row(name: str, shape: list[int]) -> list[float]:
+def sample(name: str, tensor: dict[str, Any]) -> dict[str, Any]:
+    """One row for an input: held-out data of the example models, else zeros."""
     from stacks.models.catalog import EXAMPLES  # slow to import, and not every stack needs it
 
+    shape = [size if size > 0 else 1 for size in tensor["shape"]]
     if name in EXAMPLES:
         _, held_out, _, _ = EXAMPLES[name].data()
-        return [round(float(value), 4) for value in held_out[0]]
-    count = 1
-    for size in shape:
-        count *= size
-    return [1.0] * count
+        data: list[Any] = [round(float(value), 4) for value in held_out[0]]
+    else:
+        data = [{"BYTES": "", "BOOL": False}.get(tensor["datatype"], 0)] * math.prod(shape)
+    return {"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "data": data}
 
 
 if __name__ == "__main__":

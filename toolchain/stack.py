@@ -51,7 +51,10 @@ def down(stack: str) -> int:
         say(f"there is no stack {stack} here")
         return 0
     clear_stale_locks(stack)
-    code = pulumi("destroy", "--yes", "--stack", stack, "--remove", "--preserve-config")
+    # Not `destroy --remove`: that deletes the stack's committed settings too.
+    code = pulumi("destroy", "--yes", "--stack", stack) or pulumi(
+        "stack", "rm", "--yes", "--preserve-config", "--stack", stack
+    )
     if code == 0 and not stack_files():
         shutil.rmtree(STATE, ignore_errors=True)
     return code

@@ -58,6 +58,14 @@ def test_a_program_runs_with_its_configuration_and_changes_nothing_twice(project
     assert UNCHANGED in up(pulumi, folder, "--expect-no-changes").stdout
 
 
+def test_about_names_the_programs_python_and_packages(project_of: Project, pulumi):
+    folder = project_of("")
+    about = json.loads(pulumi("about", "--json", "--stack", "test", cwd=folder).stdout)
+    assert about["runtime"]["executable"] == str(Path(sys.prefix) / "bin" / "python")
+    assert about["runtime"]["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert "pulumi" in {package["name"] for package in about["dependencies"]}
+
+
 def test_preview_leaves_nothing_behind_for_the_update(project_of: Project, pulumi):
     folder = project_of(
         """

@@ -226,8 +226,15 @@ def serve() -> None:
         def GetPluginInfo(self, _request: Any, _context: Any) -> Any:  # noqa: N802
             return plugin_pb2.PluginInfo(version="@VERSION@")
 
-        def About(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-            return lang.AboutResponse(executable=sys.executable, version=sys.version.split()[0])
+        def About(self, request: Any, context: Any) -> Any:  # noqa: N802
+            try:
+                worker = environments.worker(virtualenv(request.info))
+            except WrongOptionsError as error:
+                explained(error, context)
+            told = subprocess.run([worker.python, "--version"], capture_output=True, text=True, check=False)
+            return lang.AboutResponse(
+                executable=worker.python, version=told.stdout.removeprefix("Python ").strip()
+            )
 
         def GetRequiredPackages(self, request: Any, context: Any) -> Any:  # noqa: N802
             needed = []

@@ -18,6 +18,7 @@ from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
 from model_server.process.state import ServerState
 from model_server.protocols.oip import OpenInferenceRest
+from model_server.protocols.oip_statistics import ModelStatistics
 from model_server.settings import Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
@@ -60,6 +61,7 @@ class Worker:
         self.router = Router()
         self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
+        ModelStatistics(self.service, place.metrics).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
 
     async def run(self) -> int:

@@ -1,0 +1,1 @@
+"""Rules for stacks, one a file; none yet."""
