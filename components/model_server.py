@@ -1,5 +1,6 @@
 """ModelServer: the servers of one model."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NotRequired, TypedDict
 
@@ -43,7 +44,20 @@ def _wrong_replicas(replicas: int) -> Iterator[str]:
         yield f"must be between 1 and 64, got {replicas}"
 
 
-_RULES: Mapping[str, Rule] = {"model": wrong_model, "replicas": _wrong_replicas}
+def _wrong_served_name(name: str) -> Iterator[str]:
+    """It stands in the paths of requests."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        yield (
+            f"`{name}` cannot be asked for; use up to 128 letters, digits, `.`, `_` and `-`, a letter or digit "
+            "first, e.g. digits"
+        )
+
+
+_RULES: Mapping[str, Rule] = {
+    "model": wrong_model,
+    "served_name": _wrong_served_name,
+    "replicas": _wrong_replicas,
+}
 
 
 class ModelServer(ComponentResource):
@@ -61,7 +75,8 @@ class ModelServer(ComponentResource):
     def __init__(self, name: str, args: ModelServerArgs, opts: ResourceOptions | None = None) -> None:
         """Make the servers of `args["model"]`."""
         super().__init__("serving-estate:index:ModelServer", name, {}, opts)
-        args = checked(ModelServerArgs, args, f"ModelServer {name}", _RULES)
+        given: ModelServerArgs = {"served_name": name, **args}
+        args = checked(ModelServerArgs, given, f"ModelServer {name}", _RULES)
         where = platform(args.get("platform", PlatformName.LOCAL))
         self.host = pulumi.Output.from_input(args.get("host") or where.host(name, self))
         parts = where.model_server(
