@@ -48,8 +48,8 @@ def _wrong_served_name(name: str) -> Iterator[str]:
     """It stands in the paths of requests."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         yield (
-            f"`{name}` cannot be asked for; use up to 128 letters, digits, `.`, `_` and `-`, a letter or digit "
-            "first, e.g. digits"
+            f"`{name}` cannot be asked for; use up to 128 letters, digits, `.`, `_` and `-`, a letter or "
+            "digit first, e.g. digits"
         )
 
 
