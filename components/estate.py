@@ -5,7 +5,7 @@ from typing import TypedDict
 import pulumi
 from pulumi import ComponentResource, Output, ResourceOptions
 
-from .arguments import block
+from .arguments import checked
 from .gateway import Gateway
 from .model_endpoint import ModelEndpoint, ModelEndpointArgs, VariantState
 from .model_registry import ModelRegistry
@@ -49,7 +49,7 @@ class Estate(ComponentResource):
         """Make everything that `args["spec"]` describes."""
         super().__init__("serving-estate:index:Estate", name, {}, opts)
         child = ResourceOptions(parent=self)
-        spec = block(EstateSpec, args["spec"], f"Estate {name}", "spec")
+        spec = checked(EstateArgs, args, f"Estate {name}")["spec"]
         where: PlatformName = spec.platform
         host = platform(where).host(name, self)
         gateway = Gateway("gateway", {"platform": where, "host": host}, child)

@@ -4,6 +4,7 @@ from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
+from .arguments import checked
 from .platform import platform
 from .spec import PlatformName
 
@@ -33,6 +34,7 @@ class Gateway(ComponentResource):
     def __init__(self, name: str, args: GatewayArgs, opts: ResourceOptions | None = None) -> None:
         """Make the gateway."""
         super().__init__("serving-estate:index:Gateway", name, {}, opts)
+        args = checked(GatewayArgs, args, f"Gateway {name}")
         where = platform(args.get("platform", PlatformName.LOCAL))
         self.host = Output.from_input(args.get("host") or where.host(name, self))
         parts = where.gateway(name, self.host, self)

@@ -4,7 +4,7 @@ from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
-from .arguments import block
+from .arguments import checked
 from .gateway import Gateway
 from .model_server import ModelServer, ModelServerArgs
 from .spec import Endpoint, PlatformName, Runtime
@@ -59,7 +59,8 @@ class ModelEndpoint(ComponentResource):
         """Make the servers of every variant, then the route to them."""
         super().__init__("serving-estate:index:ModelEndpoint", name, {}, opts)
         child = ResourceOptions(parent=self)
-        endpoint = block(Endpoint, args["endpoint"], f"ModelEndpoint {name}", "endpoint")
+        args = checked(ModelEndpointArgs, args, f"ModelEndpoint {name}")
+        endpoint = args["endpoint"]
         where = args.get("platform", PlatformName.LOCAL)
         gateway, host = args.get("gateway"), args.get("host")
         if gateway is None or host is None:

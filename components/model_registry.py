@@ -4,6 +4,7 @@ from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
+from .arguments import checked
 from .platform import platform
 from .spec import PlatformName, Registry
 
@@ -30,6 +31,7 @@ class ModelRegistry(ComponentResource):
     def __init__(self, name: str, args: ModelRegistryArgs, opts: ResourceOptions | None = None) -> None:
         """Make the registry, or take the existing one that `args["spec"]` names."""
         super().__init__("serving-estate:index:ModelRegistry", name, {}, opts)
+        args = checked(ModelRegistryArgs, args, f"ModelRegistry {name}")
         where, spec = platform(args.get("platform", PlatformName.LOCAL)), args.get("spec") or Registry()
         if spec.uri:
             self.uri = Output.from_input(spec.uri)

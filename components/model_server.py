@@ -1,12 +1,16 @@
 """ModelServer: the servers of one model."""
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import NotRequired, TypedDict
 
 import pulumi
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
+from .arguments import Rule, checked
 from .platform import platform
 from .spec import PlatformName, Runtime
+from .spec.sources import wrong_model
 
 
 class ModelServerArgs(TypedDict):
@@ -26,13 +30,34 @@ class ModelServerArgs(TypedDict):
     """The MLflow tracking URI at which `models:/` and `runs:/` addresses are looked up."""
 
     replicas: NotRequired[int]
-    """How many of them; 1 where it is left out."""
+    """How many of them, from 1 to 64; 1 where it is left out."""
 
     platform: NotRequired[PlatformName]
     """Where it runs; `local` where it is left out."""
 
     host: NotRequired[Input[str]]
     """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+
+def _wrong_replicas(replicas: int) -> Iterator[str]:
+    if not 1 <= replicas <= 64:
+        yield f"must be between 1 and 64, got {replicas}"
+
+
+def _wrong_served_name(name: str) -> Iterator[str]:
+    """It stands in the paths of requests."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        yield (
+            f"`{name}` cannot be asked for; use up to 128 letters, digits, `.`, `_` and `-`, a letter or "
+            "digit first, e.g. digits"
+        )
+
+
+_RULES: Mapping[str, Rule] = {
+    "model": wrong_model,
+    "served_name": _wrong_served_name,
+    "replicas": _wrong_replicas,
+}
 
 
 class ModelServer(ComponentResource):
@@ -50,6 +75,8 @@ class ModelServer(ComponentResource):
     def __init__(self, name: str, args: ModelServerArgs, opts: ResourceOptions | None = None) -> None:
         """Make the servers of `args["model"]`."""
         super().__init__("serving-estate:index:ModelServer", name, {}, opts)
+        given: ModelServerArgs = {"served_name": name, **args}
+        args = checked(ModelServerArgs, given, f"ModelServer {name}", _RULES)
         where = platform(args.get("platform", PlatformName.LOCAL))
         self.host = pulumi.Output.from_input(args.get("host") or where.host(name, self))
         parts = where.model_server(
@@ -59,7 +86,7 @@ class ModelServer(ComponentResource):
             args.get("served_name", name),
             args.get("runtime", Runtime.BUNDLED).value,
             args.get("registry", ""),
-            int(args.get("replicas", 1)),
+            args.get("replicas", 1),
             self,
         )
         self.service, self.addresses = parts.service, parts.addresses

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from .construct import camel
 from .spec import EstateSpec
 from .spec.facts import blocks, fields, one_line
 
@@ -20,7 +21,7 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
     for token, definition in schema.get("types", {}).items():
         block = specified.get(token.rsplit(":", 1)[-1])
         for facts in fields(block) if block else ():
-            described = definition["properties"][_camel(facts.name)]
+            described = definition["properties"][camel(facts.name)]
             described["description"] = f"{facts.doc} {facts.sentence}".strip()
     return schema
 
@@ -34,8 +35,3 @@ def _described(node: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(node, list):
         for below in node:
             yield from _described(below)
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)

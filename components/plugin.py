@@ -12,14 +12,13 @@ from typing import Any
 
 import grpc
 import pulumi
-from pulumi.provider.experimental.component import ComponentProvider
 from pulumi.provider.provider import ConstructResult, Provider
-from pulumi.provider.server import ComponentInitError
 from pulumi.resource import ResourceOptions
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import provider_pb2_grpc
 
 from . import estate, gateway, model_endpoint, model_registry, model_server, traffic_route
+from .construct import Constructor
 from .local.provider.servicer import LocalServicer
 
 NAME = "serving-estate"
@@ -43,8 +42,8 @@ class EstateProvider(Provider):
         super().__init__(VERSION)
 
     @cached_property
-    def _components(self) -> ComponentProvider:
-        return ComponentProvider(COMPONENTS, NAME, version=VERSION)
+    def _components(self) -> Constructor:
+        return Constructor(COMPONENTS, NAME, version=VERSION)
 
     def get_schema(self) -> str:
         """The package schema."""
@@ -64,13 +63,8 @@ class EstateProvider(Provider):
     def construct(
         self, name: str, resource_type: str, inputs: Any, options: ResourceOptions | None = None
     ) -> ConstructResult:
-        """Make a component for a program in any language; its own errors come without a stack trace."""
-        try:
-            return self._components.construct(name, resource_type, inputs, options)
-        except ComponentInitError as error:
-            if isinstance(error.inner, pulumi.RunError):
-                raise error.inner from None
-            raise
+        """Make a component for a program of another package."""
+        return self._components.construct(name, resource_type, inputs, options)
 
 
 def _end_with_the_engine() -> None:

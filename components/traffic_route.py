@@ -4,6 +4,7 @@ from typing import NotRequired, TypedDict
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
+from .arguments import checked
 from .platform import platform
 from .spec import Endpoint, PlatformName
 
@@ -36,6 +37,7 @@ class TrafficRoute(ComponentResource):
     def __init__(self, name: str, args: TrafficRouteArgs, opts: ResourceOptions | None = None) -> None:
         """Lead requests from the gateway to the services."""
         super().__init__("serving-estate:index:TrafficRoute", name, {}, opts)
+        args = checked(TrafficRouteArgs, args, f"TrafficRoute {name}")
         where = platform(args.get("platform", PlatformName.LOCAL))
         parts = where.route(name, args["gateway"], args["services"], args["endpoint"], self)
         self.url, self.grpc = parts.url, parts.grpc

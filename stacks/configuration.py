@@ -48,7 +48,7 @@ def read(config: Mapping[str, str], prefix: str, file: Path) -> EstateSpec:
 
 def stack_file() -> Path:
     """The file that the stack's configuration comes from, where nobody named another one."""
-    return Path(__file__).with_name(f"Pulumi.{pulumi.get_stack()}.yaml")
+    return Path(pulumi.get_root_directory(), "stacks", f"Pulumi.{pulumi.get_stack()}.yaml")
 
 
 def value(raw: str) -> Any:

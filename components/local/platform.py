@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import pulumi
 from pulumi import CustomTimeouts, Input, Output, Resource, ResourceOptions
@@ -13,9 +14,23 @@ from .resources import Gateway, Host, Job, ModelServer, Route
 from .resources import Registry as LocalRegistry
 
 
+def project_folder() -> Path:
+    """The folder of the user's `Pulumi.yaml`.
+
+    The engine tells it to programs only. Where a program of another package has a component constructed, that
+    happens in the plugin, whose working directory is the program's (`main:` of the project file).
+    """
+    told = pulumi.get_root_directory()
+    if told:
+        return Path(told)
+    here = Path.cwd()
+    files = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
+    return next((at for at in (here, *here.parents) if any((at / file).exists() for file in files)), here)
+
+
 def host(name: str, parent: Resource) -> Output[str]:
     """A state folder of its own for each project folder and stack, and a supervisor in it."""
-    place = f"{pulumi.get_root_directory()}:{pulumi.get_project()}:{pulumi.get_stack()}:{name}"
+    place = f"{project_folder()}:{pulumi.get_project()}:{pulumi.get_stack()}:{name}"
     digest = hashlib.sha256(place.encode()).hexdigest()[:8]
     folder = state_home() / f"{pulumi.get_project()}-{pulumi.get_stack()}-{digest}"
     return Host(f"{name}-host", str(folder), ResourceOptions(parent=parent)).folder
@@ -30,7 +45,7 @@ def registry(name: str, host: Input[str], spec: Registry, parent: Resource) -> O
     timeout = CustomTimeouts(create=f"{spec.seed.timeout_s}s", update=f"{spec.seed.timeout_s}s")
     env = {"MLFLOW_TRACKING_URI": server.url}
     job_opts = ResourceOptions.merge(opts, ResourceOptions(custom_timeouts=timeout))
-    job = Job(f"{name}-seed", host, spec.seed.command, env, pulumi.get_root_directory(), job_opts)
+    job = Job(f"{name}-seed", host, spec.seed.command, env, str(project_folder()), job_opts)
     return Output.all(server.url, job.id).apply(lambda done: str(done[0]))
 
 

@@ -137,6 +137,8 @@ def child(job: dict[str, Any], stdout: int, stderr: int, sockets: list[socket.so
             return run_plugin(job)
         return run_program(job)
     except KeyboardInterrupt:
+        # A coroutine of the SDK that is cut off here cleans up without its event loop, in vain.
+        sys.unraisablehook = lambda _: None
         return INTERRUPTED
     finally:
         with contextlib.suppress(BrokenPipeError):
@@ -224,6 +226,8 @@ def run_program(job: dict[str, Any]) -> int:
         pulumi.log.error(str(error))
         return 1
     except Exception as error:  # noqa: BLE001 - whatever a program raises is the user's to see
+        if str(error) == "resource monitor shut down":
+            return ALREADY_TOLD  # a resource failed, and the engine, which ends the run, has said why
         pulumi.log.error(f"Program failed with an unhandled exception:\n{user_traceback(error, program)}")
         return ALREADY_TOLD
     finally:

@@ -11,18 +11,18 @@ from threading import Event
 from typing import Any
 
 import grpc
-from google.protobuf import empty_pb2, json_format, struct_pb2
+from google.protobuf import empty_pb2
 from pulumi.provider.server import ProviderServicer
-from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2 as pb
 
-from .kinds.base import UNKNOWN, Cancelled, Gone, Kind
+from .kinds.base import Cancelled, Gone, Kind
 from .kinds.gateway import Gateway
 from .kinds.host import Host
 from .kinds.job import Job
 from .kinds.model_server import ModelServer
 from .kinds.registry import Registry
 from .kinds.route import Route
+from .wire import plain, secret_keys, struct
 
 KINDS: Mapping[str, type[Kind]] = {
     kind.__name__: kind for kind in (Host, Registry, ModelServer, Gateway, Route, Job)
@@ -58,7 +58,8 @@ class LocalServicer(ProviderServicer):
         return pb.DiffResponse(changes=pb.DiffResponse.DIFF_NONE)
 
     async def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
-        return pb.ConfigureResponse(supportsPreview=True, acceptSecrets=False, acceptResources=False)
+        # Without secrets the engine lets no component be constructed for a program of another package.
+        return pb.ConfigureResponse(supportsPreview=True, acceptSecrets=True, acceptResources=False)
 
     async def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
         self._cancelled.set()
@@ -68,7 +69,7 @@ class LocalServicer(ProviderServicer):
         return pb.CheckResponse(inputs=request.news)
 
     async def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
-        old, new = _plain(request.old_inputs), _plain(request.news)
+        old, new = plain(request.old_inputs), plain(request.news)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         return pb.DiffResponse(
             changes=pb.DiffResponse.DIFF_SOME if changed else pb.DiffResponse.DIFF_NONE,
@@ -79,21 +80,23 @@ class LocalServicer(ProviderServicer):
         )
 
     async def Create(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        new, kind = _plain(request.properties), self._kind(request.urn)
+        new, kind = plain(request.properties), self._kind(request.urn)
+        secret = secret_keys(request.properties)
         if request.preview:
-            return pb.CreateResponse(properties=_struct({**new, **kind.preview(new, None)}))
+            return pb.CreateResponse(properties=struct({**new, **kind.preview(new, None)}, secret))
         outputs = await self._run(context, lambda: kind.apply(new, request.timeout))
-        return pb.CreateResponse(id=_id(new), properties=_struct({**new, **outputs}))
+        return pb.CreateResponse(id=_id(new), properties=struct({**new, **outputs}, secret))
 
     async def Update(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        old, new, kind = _plain(request.olds), _plain(request.news), self._kind(request.urn)
+        old, new, kind = plain(request.olds), plain(request.news), self._kind(request.urn)
+        secret = secret_keys(request.news)
         if request.preview:
-            return pb.UpdateResponse(properties=_struct({**new, **kind.preview(new, old)}))
+            return pb.UpdateResponse(properties=struct({**new, **kind.preview(new, old)}, secret))
         outputs = await self._run(context, lambda: kind.apply(new, request.timeout))
-        return pb.UpdateResponse(properties=_struct({**new, **outputs}))
+        return pb.UpdateResponse(properties=struct({**new, **outputs}, secret))
 
     async def Read(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        state, inputs, kind = _plain(request.properties), _plain(request.inputs), self._kind(request.urn)
+        state, inputs, kind = plain(request.properties), plain(request.inputs), self._kind(request.urn)
         if not state:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
@@ -104,42 +107,14 @@ class LocalServicer(ProviderServicer):
         except Gone:
             return pb.ReadResponse()
         inputs = {key: found[key] for key in inputs}
-        return pb.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
+        secret = secret_keys(request.properties, request.inputs)
+        return pb.ReadResponse(id=request.id, properties=struct(found, secret), inputs=struct(inputs, secret))
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        state, kind = _plain(request.properties), self._kind(request.urn)
+        state, kind = plain(request.properties), self._kind(request.urn)
         await self._run(context, lambda: kind.delete(state))
         return empty_pb2.Empty()
 
 
 def _id(properties: Mapping[str, Any]) -> str:
     return str(properties.get("name") or properties["folder"])
-
-
-def _plain(struct: struct_pb2.Struct) -> dict[str, Any]:
-    return {key: _known(value) for key, value in json_format.MessageToDict(struct).items()}
-
-
-def _known(value: Any) -> Any:
-    if value == rpc.UNKNOWN:
-        return UNKNOWN
-    if isinstance(value, dict):
-        return {key: _known(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_known(item) for item in value]
-    # All numbers travel as floating point.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
-    return json_format.ParseDict(_wire(values), struct_pb2.Struct())
-
-
-def _wire(value: Any) -> Any:
-    if value is UNKNOWN:
-        return rpc.UNKNOWN
-    if isinstance(value, Mapping):
-        return {key: _wire(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_wire(item) for item in value]
-    return value
