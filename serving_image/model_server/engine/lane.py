@@ -52,6 +52,7 @@ class Lane:
         self._turn_due = False
         self._watch: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
+        self._last_run: float | None = None
 
     def submit(self, call: Call) -> None:
         """Queue a call. Raises QueueFull, NotReady, DeadlineExceeded."""
@@ -83,6 +84,10 @@ class Lane:
         """A waiting call was cancelled; Call.cancel tells us."""
         if not call.started:
             self._waiting -= 1
+
+    def last_run_ago(self) -> float | None:
+        """Seconds since this process last ran the model for somebody; None if it never did."""
+        return None if self._last_run is None else monotonic() - self._last_run
 
     @property
     def waiting(self) -> int:
@@ -223,6 +228,7 @@ class Lane:
 
     def _answer(self, batch: list[Call]) -> None:
         self.meters.observe_batch(batch)
+        self._last_run = batch[0].finished
         for call in batch:
             if call.cancelled:
                 continue

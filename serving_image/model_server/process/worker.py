@@ -13,6 +13,7 @@ from model_server.engine.service import InferenceService
 from model_server.http.exchange import TEXT, Exchange
 from model_server.http.listener import Listener
 from model_server.http.router import Router
+from model_server.http2.listener import Listener as GrpcListener
 from model_server.models.repository import Repository
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
@@ -36,6 +37,8 @@ class Place:
     """A worker's place among the processes of the server."""
 
     http_socket: socket.socket
+    grpc_socket: socket.socket | None = None
+    """None where gRPC is off."""
     board: Board = field(default_factory=lambda: Board(1))
     metrics: Metrics = field(default_factory=Metrics)
     number: int = 0
@@ -59,6 +62,11 @@ class Worker:
         self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
+        self.listeners: list[Listener | GrpcListener] = [self.listener]
+        if place.grpc_socket is not None:
+            from model_server.protocols.grpc.port import grpc_listener
+
+            self.listeners.append(grpc_listener(settings.grpc, self.service, self.state, place.metrics))
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
@@ -69,9 +77,12 @@ class Worker:
             self.state.channel = ControlChannel(self._place.channel, self.state.operate, self._stop.set)
             await self.state.channel.start()
         # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
-        await self.listener.start(self._place.http_socket)
-        host, port = self._place.http_socket.getsockname()[:2]
-        log.info("listening", extra={"host": host, "http_port": port})
+        sockets = [sock for sock in (self._place.http_socket, self._place.grpc_socket) if sock is not None]
+        for listener, sock in zip(self.listeners, sockets, strict=True):
+            await listener.start(sock)
+        host, *ports = sockets[0].getsockname()[0], *(sock.getsockname()[1] for sock in sockets)
+        names = ("http_port", "grpc_port")
+        log.info("listening", extra={"host": host, **dict(zip(names, ports, strict=False))})
         self._beat()
         loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
         stopping = loop.create_task(self._stop.wait())
@@ -79,7 +90,7 @@ class Worker:
         if loading.done():
             loading.result()
             if not self._enough_to_start():
-                self.listener.abort()
+                self._abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
             gc.collect()
@@ -109,20 +120,29 @@ class Worker:
         self.state.set_state(WorkerState.STOPPING)
         log.info("stopping", extra={"drain_seconds": server.drain_seconds})
         await asyncio.sleep(server.drain_seconds)
-        self.listener.stop_accepting()
+        for listener in self.listeners:
+            listener.stop_accepting()
         limit = monotonic() + server.shutdown_seconds
-        while self.listener.busy and monotonic() < limit:  # noqa: ASYNC110 - connections must not signal each end
+        while self._busy and monotonic() < limit:  # noqa: ASYNC110 - connections must not signal each end
             await asyncio.sleep(_POLL_SECONDS)
-        cut = self.listener.busy
+        cut = self._busy
         if cut:
             log.error(
                 "requests were cut off", extra={"connections": cut, "after_seconds": server.shutdown_seconds}
             )
         else:
             await self.repository.close()
-        self.listener.abort()
+        self._abort()
         log.info("stopped")
         return CUT_OFF if cut else 0
+
+    @property
+    def _busy(self) -> int:
+        return sum(listener.busy for listener in self.listeners)
+
+    def _abort(self) -> None:
+        for listener in self.listeners:
+            listener.abort()
 
     def _beat(self) -> None:
         self.state.beat()

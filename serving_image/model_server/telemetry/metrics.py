@@ -149,6 +149,22 @@ class Metrics:
                 lines.extend(_lines(series, labels, numbers))
         return ("\n".join(lines) + "\n").encode()
 
+    def sums(self, name: str, labels: Mapping[str, str]) -> list[float]:
+        """The numbers of all workers' series of this name with these labels among theirs, added up.
+
+        A histogram's are the counts by bucket, then the sum. Empty if there is no such series.
+        """
+        total: list[float] = []
+        view = memoryview(self._memory)
+        for worker in range(self._workers):
+            start = worker * REGION_BYTES
+            values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
+            for series in _read_table(view[start : start + _TABLE_BYTES]):
+                if series.name == name and labels.items() <= series.labels.items():
+                    numbers: list[float] = values[series.at : series.at + series.width].tolist()
+                    total = [a + b for a, b in zip(total, numbers, strict=True)] if total else numbers
+        return total
+
     def _find(
         self, name: str, kind: str, help_: str, labels: Mapping[str, str], bounds: tuple[float, ...]
     ) -> _Series:
