@@ -97,7 +97,9 @@ class GrpcSettings(_Section):
         description="Bytes of a request message, unpacked; over: RESOURCE_EXHAUSTED.",
     )
     max_header_bytes: int = Field(
-        default=32_768, ge=1024, description="Bytes of a call's headers and metadata; over: the call is reset."
+        default=32_768,
+        ge=1024,
+        description="Bytes of a call's headers and metadata; over: the call is reset.",
     )
     max_connections: int = Field(
         default=10_000, ge=1, description="Open connections of a worker; over: closed at once."
@@ -118,13 +120,15 @@ class GrpcSettings(_Section):
         default=10.0, description="From a connection's or header block's first byte to its last."
     )
     body_timeout_seconds: Seconds = Field(
-        default=60.0, description="From a call's headers to its message's last byte; not for streams of messages."
+        default=60.0,
+        description="From a call's headers to its message's last byte; not for streams of messages.",
     )
     write_timeout_seconds: Seconds = Field(
         default=30.0, description="A client that does not read its answer."
     )
     keepalive_seconds: Seconds = Field(
-        default=60.0, description="Silence after which a client is pinged, to notice that it is gone; 0 is never."
+        default=60.0,
+        description="Silence after which a client is pinged, to notice that it is gone; 0 is never.",
     )
     keepalive_timeout_seconds: Seconds = Field(
         default=20.0, description="Time that a pinged client has before its connection is cut."

@@ -169,7 +169,9 @@ class Connection(asyncio.Protocol):
             high, low, kind, flags, number = unpack(data, at)
             size = high << 16 | low
             if size > _FRAME_LIMIT:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes; the limit is {_FRAME_LIMIT}")
+                raise ConnectionFault(
+                    Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes; the limit is {_FRAME_LIMIT}"
+                )
             begin = at + frames.HEAD_BYTES
             if end - begin < size:
                 self._expected = size + frames.HEAD_BYTES
@@ -336,7 +338,9 @@ class Connection(asyncio.Protocol):
         if len(payload) != 4:  # noqa: PLR2004
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an RST_STREAM frame of wrong length")
         if number == 0 or number > self._last_stream:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, f"RST_STREAM on stream {number}, which was never opened")
+            raise ConnectionFault(
+                Code.PROTOCOL_ERROR, f"RST_STREAM on stream {number}, which was never opened"
+            )
         # Calls that are made and cancelled at once keep us busy and their maker idle ("rapid reset").
         self._resets += 1
         if self._resets > self._limits.max_resets_per_second * self._listener.sweep_seconds:
@@ -588,4 +592,3 @@ def _unpadded(payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(Code.PROTOCOL_ERROR, "more padding than payload")
     return payload[1 : len(payload) - payload[0]]
-

@@ -22,6 +22,7 @@ class Head:
         self.well_formed = _well_formed(headers)
         """It is a request as RFC 9113, section 8 wants it."""
 
+
 _STATIC = tuple(
     (name, value)
     for name, values in (

@@ -28,7 +28,9 @@ class _Machine:
 
     def __init__(self) -> None:
         tree = _tree()
-        self.steps = [[_walk(tree, state, nibble) for nibble in range(1 << _NIBBLE)] for state in range(len(tree))]
+        self.steps = [
+            [_walk(tree, state, nibble) for nibble in range(1 << _NIBBLE)] for state in range(len(tree))
+        ]
         self.may_end = _states_of_padding(tree)
 
 

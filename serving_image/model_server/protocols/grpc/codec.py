@@ -133,9 +133,7 @@ def _from_contents(contents: Any, spec: TensorSpec, shape: tuple[int, ...], wher
     return np.array(values, dtype=spec.dtype).reshape(shape)
 
 
-def _encode_typed(
-    request: InferRequest, results: list[Array], datatypes: list[str], served: Served
-) -> bytes:
+def _encode_typed(request: InferRequest, results: list[Array], datatypes: list[str], served: Served) -> bytes:
     response = INFER_RESPONSE(model_name=served.name, model_version=served.version, id=request.id or "")
     _describe(response, request.outputs, results, datatypes)
     for output, array, datatype in zip(response.outputs, results, datatypes, strict=True):

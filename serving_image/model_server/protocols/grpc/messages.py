@@ -17,7 +17,9 @@ try:
 except ImportError:
     from google.protobuf.descriptor_pool import DescriptorPool
 
-FILES = {path.with_suffix(".proto").name: path.read_bytes() for path in Path(__file__).parent.glob("proto/*.binpb")}
+FILES = {
+    path.with_suffix(".proto").name: path.read_bytes() for path in Path(__file__).parent.glob("proto/*.binpb")
+}
 """Serialized FileDescriptorProtos by name."""
 
 POOL: Any = DescriptorPool()

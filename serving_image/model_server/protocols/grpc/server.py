@@ -45,7 +45,9 @@ class GrpcServer:
             stream.refuse(_NOT_GRPC)
         else:
             shown = fields[b":path"].decode("latin-1")
-            stream.refuse(encode(OK_HEADERS + error_headers(Unimplemented(f"no such method: {shown!r:.200}"))))
+            stream.refuse(
+                encode(OK_HEADERS + error_headers(Unimplemented(f"no such method: {shown!r:.200}")))
+            )
         return NOBODY
 
     def guard(self, rpc: Rpc, work: Callable[..., Any], *arguments: Any) -> None:
