@@ -1,7 +1,7 @@
 """Runs before a model is ready: first-run costs are paid, its speed is learned, batching is proved."""
 
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, thread_time
 
 import numpy as np
 
@@ -28,11 +28,11 @@ class Learned:
     """Rows up to which stacking pays; 0 when requests must not be stacked."""
 
 
-def warm_up(model: Model, settings: ModelSettings) -> Learned:
+def warm_up(model: Model, settings: ModelSettings, short_seconds: float) -> Learned:
     """Run made-up rows; return what runs cost and how many rows are worth stacking. Blocks.
 
     A model that refuses made-up values (text, shapes that depend on each other) still becomes ready: nothing
-    is learned and, in mode auto, nothing is stacked.
+    is learned and, in mode auto, nothing is stacked. Runs up to `short_seconds` are worth any number of rows.
     """
     cost = Cost()
     rng = np.random.default_rng(7)
@@ -50,7 +50,7 @@ def warm_up(model: Model, settings: ModelSettings) -> Learned:
                 extra={"model": settings.name},
             )
             return Learned(cost, 0)
-        return Learned(cost, _rows_that_pay(model, rng, cost, batching.max_rows))
+        return Learned(cost, _rows_that_pay(model, rng, cost, batching.max_rows, short_seconds))
     except ServerError as error:
         log.warning(
             "warm-up with made-up rows failed", extra={"model": settings.name, "reason": error.message}
@@ -58,16 +58,21 @@ def warm_up(model: Model, settings: ModelSettings) -> Learned:
         return Learned(cost, batching.max_rows if stackable and batching.mode == "on" else 0)
 
 
-def _rows_that_pay(model: Model, rng: np.random.Generator, cost: Cost, limit: int) -> int:
-    """Double the rows while each doubling makes a row clearly cheaper; also keeps warm-up's memory small."""
+def _rows_that_pay(
+    model: Model, rng: np.random.Generator, cost: Cost, limit: int, short_seconds: float
+) -> int:
+    """Double the rows while that makes a row clearly cheaper, or the run is short anyway.
+
+    Where a run takes long and rows gain nothing from company, stacking would only make everybody wait for
+    everybody. Trying no more rows than pay also keeps warm-up's memory small.
+    """
     rows = 1
-    per_row = _measure(model, made_up(model.signature, rng, 1), cost, _TRIAL_RUNS)
+    alone = _measure(model, made_up(model.signature, rng, 1), cost, _TRIAL_RUNS)
     while rows * 2 <= limit:
-        more = _measure(model, made_up(model.signature, rng, rows * 2), cost, _TRIAL_RUNS) / (rows * 2)
-        if more > per_row * _WORTHWHILE:
-            # Once a run takes far longer than the fixed cost of a run, more rows only add waiting.
+        together = _measure(model, made_up(model.signature, rng, rows * 2), cost, _TRIAL_RUNS)
+        if together > short_seconds and together > 2 * alone * _WORTHWHILE:
             break
-        rows, per_row = rows * 2, more
+        rows, alone = rows * 2, together
     return rows
 
 
@@ -97,19 +102,19 @@ def _has_open_rows(signature: Signature) -> bool:
 
 
 def _measure(model: Model, inputs: dict[str, Array], cost: Cost, runs: int) -> float:
-    """Seconds of the fastest run; infinite without one."""
+    """CPU seconds of the fastest run; infinite without one."""
     elements = sum(array.size for array in inputs.values())
     begun = monotonic()
     fastest = float("inf")
     for index in range(runs):
-        started = monotonic()
+        started = thread_time()
         model.run(inputs, model.signature.output_names)
-        ended = monotonic()
+        took = thread_time() - started
         # The first run allocates and optimizes: it says nothing about the next.
         if index or runs == 1:
-            cost.observe(elements, ended - started)
-            fastest = min(fastest, ended - started)
-        if ended - begun > _MAX_SECONDS:
+            cost.observe(elements, took)
+            fastest = min(fastest, took)
+        if monotonic() - begun > _MAX_SECONDS:
             break
     return fastest
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 import httptools
 import orjson
 
+from model_server.errors import ServerError
+from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
 from model_server.settings import HttpSettings
 
@@ -39,11 +41,11 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_closing",
         "_discarding",
         "_dispatch",
         "_head_bytes",
         "_headers",
+        "_in_request",
         "_limits",
         "_listener",
         "_parser",
@@ -66,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._closing = False
+        self._in_request = False
         self._discarding = False
         self._reading_paused = False
         self._writing_paused = False
@@ -86,7 +88,6 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         del exc
         self._listener.closed(self)
-        self._closing = True
         while self._pending:
             self._pending.popleft().client_gone()
         self._body.clear()
@@ -97,9 +98,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The upgrade is declined by answering in HTTP/1.1; bytes after it are not ours to read.
-            self._discarding = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             refused = error.__context__
             if not isinstance(refused, _Refused):
@@ -109,12 +109,10 @@ class Connection(asyncio.Protocol):
             self._refuse(400, f"not HTTP/1.1: {error}")
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol. A half-closed client still gets its answers."""
-        self._closing = True
-        if not self._pending:
-            return False
-        self._discarding = True
-        return True
+        """See asyncio.Protocol. Whoever stops sending is taken to be gone: most clients close both ways at
+        once, which looks the same, and work that nobody waits for must not run.
+        """
+        return False
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. The client does not read: do not read from it either."""
@@ -132,6 +130,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
+        self._in_request = True
         self._headers = {}
         self._target = b""
         self._head_bytes = 0
@@ -196,15 +195,22 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole: hand it over."""
+        parser = self._parser
+        if parser.should_upgrade():
+            return
         parts = self._body
         body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
         if parts:
             self._body = []
             self._body_bytes = 0
-        parser = self._parser
-        keep_alive = (
-            parser.should_keep_alive() and not self._listener.draining and not parser.should_upgrade()
-        )
+        self._in_request = False
+        keep_alive = parser.should_keep_alive() and not self._listener.draining
+        coding = self._headers.get(b"content-encoding")
+        if coding is not None:
+            try:
+                body = decompress(body, coding, self._limits.max_body_bytes)
+            except ServerError as error:
+                raise _Refused(error.status, error.message) from None
         exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
         self._pending.append(exchange)
         self.due = float("inf")
@@ -228,7 +234,7 @@ class Connection(asyncio.Protocol):
         while pending and pending[0].response is not None:
             last = pending.popleft()
             self._transport.write(cast(bytes, last.response))
-        if not last.keep_alive or (self._closing and not pending):
+        if not last.keep_alive:
             self._close()
             return
         if not pending:
@@ -239,11 +245,11 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """No request is under way."""
-        return not self._pending and not self._body
+        return not self._pending and not self._in_request
 
     def time_over(self) -> None:
         """The listener's sweep found `due` in the past."""
-        if self._discarding or self._writing_paused or (self.idle and not self._target):
+        if self._discarding or self._writing_paused or self.idle:
             self._transport.abort()
         else:
             self._refuse(408, "the request took too long to arrive")
@@ -257,6 +263,23 @@ class Connection(asyncio.Protocol):
         """Cut the connection."""
         self._transport.abort()
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers another protocol (Java's client does) again, without the offer.
+
+        The parser stops at its headers, before the body.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "CONNECT is for proxies")
+            return
+        headers = {name: value for name, value in self._headers.items() if name != b"upgrade"}
+        close = b"close" in headers.pop(b"connection", b"").lower()
+        lines = [b"%s %s HTTP/1.1" % (method, self._target)]
+        lines += [b"%s: %s" % header for header in headers.items()]
+        lines += [b"connection: close"] if close else []
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read further, after the answers still owed, then close."""
         self._discarding = True
@@ -269,7 +292,6 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close so that the answer arrives: a reset while the client still sends would overtake it."""
         self._discarding = True
-        self._closing = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.due = self._listener.clock + _LINGER_SECONDS

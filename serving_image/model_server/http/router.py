@@ -61,10 +61,14 @@ class Router:
             raise InvalidRequest("the request target must be a path that starts with '/'")
         segments = path.decode("latin-1").strip("/").split("/")
         allowed: set[bytes] = set()
-        for template, methods in self._routes.items():
+        # A literal route comes before one with parameters: /v2/models/stats is no model's name.
+        literal = tuple(segments)
+        candidates = [literal, *self._routes] if literal in self._routes else self._routes
+        for template in candidates:
             parameters = _match(template, segments)
             if parameters is None:
                 continue
+            methods = self._routes[template]
             method = b"GET" if exchange.method == b"HEAD" else exchange.method
             handler = methods.get(method)
             if handler is None:

@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
         handlers = self._handlers
         while end - at >= frames.HEAD_BYTES:
             high, low, kind, flags, number = unpack(data, at)
-            size = high << 16 | low
+            size: int = high << 16 | low
             if size > _FRAME_LIMIT:
                 raise ConnectionFault(
                     Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes; the limit is {_FRAME_LIMIT}"
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
         if flags & frames.PADDED:
             payload = _unpadded(payload)
         if flags & frames.WITH_PRIORITY:
-            if len(payload) < 5:  # noqa: PLR2004
+            if len(payload) < 5:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "HEADERS are too short for their priority")
             if int.from_bytes(payload[:4], "big") & frames.MAX_STREAM == number:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream that depends on itself")
@@ -328,14 +328,14 @@ class Connection(asyncio.Protocol):
         self._count_control()
         if number == 0:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        if len(payload) != 5:  # noqa: PLR2004
+        if len(payload) != 5:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PRIORITY frame of wrong length")
         if int.from_bytes(payload[:4], "big") & frames.MAX_STREAM == number:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream that depends on itself")
 
     def _on_rst_stream(self, flags: int, number: int, payload: bytes) -> None:
         del flags
-        if len(payload) != 4:  # noqa: PLR2004
+        if len(payload) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an RST_STREAM frame of wrong length")
         if number == 0 or number > self._last_stream:
             raise ConnectionFault(
@@ -388,7 +388,7 @@ class Connection(asyncio.Protocol):
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"PING on stream {number}")
-        if len(payload) != 8:  # noqa: PLR2004
+        if len(payload) != 8:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING frame of wrong length")
         if not flags & frames.ACK:
             # Clients probe the line with many pings; what they can make us store, `pause_writing` limits.
@@ -402,7 +402,7 @@ class Connection(asyncio.Protocol):
         del flags
         if number:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"GOAWAY on stream {number}")
-        if len(payload) < 8:  # noqa: PLR2004
+        if len(payload) < 8:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a GOAWAY frame of wrong length")
         # The client opens no more streams: what is under way is answered, then the connection ends.
         self._ending = True
@@ -410,7 +410,7 @@ class Connection(asyncio.Protocol):
 
     def _on_window_update(self, flags: int, number: int, payload: bytes) -> None:
         del flags
-        if len(payload) != 4:  # noqa: PLR2004
+        if len(payload) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a WINDOW_UPDATE frame of wrong length")
         size = int.from_bytes(payload, "big") & frames.MAX_WINDOW
         if number == 0:
@@ -530,7 +530,7 @@ class Connection(asyncio.Protocol):
             self.write(frame(frames.PING, 0, 0, bytes(8)))
 
     def drain(self) -> None:
-        """Ask the client to open no more streams; those that cross the notice on the wire are still served."""
+        """Ask the client to open no more streams; those that cross the notice on the wire are served."""
         if not self._settled:
             self._transport.close()
             return

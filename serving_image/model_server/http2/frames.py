@@ -51,7 +51,7 @@ class Code(IntEnum):
     ENHANCE_YOUR_CALM = 11
 
 
-class ConnectionFault(Exception):  # noqa: N818 - named as the errors of errors.py are
+class ConnectionFault(Exception):
     """The client breaks HTTP/2 in a way that ends the connection."""
 
     def __init__(self, code: Code, message: str) -> None:

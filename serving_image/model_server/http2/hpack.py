@@ -64,7 +64,7 @@ class HpackError(Exception):
     """The block cannot be read; nothing after it on this connection can."""
 
 
-class HeadersTooLarge(Exception):  # noqa: N818 - named as the errors of errors.py are
+class HeadersTooLarge(Exception):
     """The headers were read, to keep the table right, and are over the limit."""
 
 

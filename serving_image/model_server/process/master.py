@@ -57,7 +57,6 @@ class Master:
         self._grpc_sockets: list[socket.socket] = []
         if settings.grpc.enabled:
             # Imported before the first fork, so that the workers share its memory.
-            import model_server.protocols.grpc.port
 
             self._grpc_sockets = bind(settings.server.host, settings.server.grpc_port, workers)
         self._board = Board(workers)
@@ -130,7 +129,8 @@ class Master:
                 metrics,
                 worker,
                 channel,
-                frozenset(self._unloaded),
+                replacement=worker in self._pause,
+                unloaded=frozenset(self._unloaded),
             )
             code = run_worker(self._settings, place)
         except Exception:

@@ -19,6 +19,7 @@ from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
 from model_server.process.state import ServerState
 from model_server.protocols.oip import OpenInferenceRest
+from model_server.protocols.oip_statistics import ModelStatistics
 from model_server.settings import Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
@@ -44,6 +45,8 @@ class Place:
     number: int = 0
     channel: socket.socket | None = None
     """To the master, if there is one."""
+    replacement: bool = False
+    """This worker takes a dead one's place: clients wait until it can answer, and see no "not ready"."""
     unloaded: frozenset[str] = frozenset()
     """Declared models that were unloaded before this worker started."""
 
@@ -61,12 +64,13 @@ class Worker:
         self.router = Router()
         self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
+        ModelStatistics(self.service, place.metrics).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
-        self.listeners: list[Listener | GrpcListener] = [self.listener]
+        self.grpc_listener: GrpcListener | None = None
         if place.grpc_socket is not None:
             from model_server.protocols.grpc.port import grpc_listener
 
-            self.listeners.append(grpc_listener(settings.grpc, self.service, self.state, place.metrics))
+            self.grpc_listener = grpc_listener(settings.grpc, self.service, self.state, place.metrics)
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
@@ -76,14 +80,10 @@ class Worker:
         if self._place.channel is not None:
             self.state.channel = ControlChannel(self._place.channel, self.state.operate, self._stop.set)
             await self.state.channel.start()
-        # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
-        sockets = [sock for sock in (self._place.http_socket, self._place.grpc_socket) if sock is not None]
-        for listener, sock in zip(self.listeners, sockets, strict=True):
-            await listener.start(sock)
-        host, *ports = sockets[0].getsockname()[0], *(sock.getsockname()[1] for sock in sockets)
-        names = ("http_port", "grpc_port")
-        log.info("listening", extra={"host": host, **dict(zip(names, ports, strict=False))})
         self._beat()
+        # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
+        if not self._place.replacement:
+            await self._listen()
         loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
         stopping = loop.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +95,8 @@ class Worker:
             # What is loaded now lives as long as the process: full collections need not walk it.
             gc.collect()
             gc.freeze()
+            if self._place.replacement:
+                await self._listen()
             self.state.set_state(WorkerState.READY)
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
@@ -103,6 +105,17 @@ class Worker:
         else:
             loading.cancel()
         return await self._drain()
+
+    async def _listen(self) -> None:
+        where: dict[str, object] = {}
+        for port, listener, sock in (
+            ("http_port", self.listener, self._place.http_socket),
+            ("grpc_port", self.grpc_listener, self._place.grpc_socket),
+        ):
+            if listener is not None and sock is not None:
+                await listener.start(sock)
+                where["host"], where[port] = sock.getsockname()[:2]
+        log.info("listening", extra=where)
 
     def _enough_to_start(self) -> bool:
         requires = self._settings.start_requires
@@ -120,7 +133,7 @@ class Worker:
         self.state.set_state(WorkerState.STOPPING)
         log.info("stopping", extra={"drain_seconds": server.drain_seconds})
         await asyncio.sleep(server.drain_seconds)
-        for listener in self.listeners:
+        for listener in self._listeners:
             listener.stop_accepting()
         limit = monotonic() + server.shutdown_seconds
         while self._busy and monotonic() < limit:  # noqa: ASYNC110 - connections must not signal each end
@@ -137,11 +150,15 @@ class Worker:
         return CUT_OFF if cut else 0
 
     @property
+    def _listeners(self) -> list[Listener | GrpcListener]:
+        return [self.listener] if self.grpc_listener is None else [self.listener, self.grpc_listener]
+
+    @property
     def _busy(self) -> int:
-        return sum(listener.busy for listener in self.listeners)
+        return sum(listener.busy for listener in self._listeners)
 
     def _abort(self) -> None:
-        for listener in self.listeners:
+        for listener in self._listeners:
             listener.abort()
 
     def _beat(self) -> None:

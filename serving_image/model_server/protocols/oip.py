@@ -15,7 +15,7 @@ from model_server.process.state import ServerState
 from model_server.protocols import oip_codec
 from model_server.protocols.oip_parameters import priority_of, timeout_of
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 
 
 class OpenInferenceRest:
@@ -95,7 +95,7 @@ class OpenInferenceRest:
                 partial(self._answer, exchange, served, request),
                 received=exchange.received,
                 deadline=_deadline(exchange, request.parameters),
-                priority=priority_of(request.parameters),
+                priority=priority_of(request.parameters) if request.parameters else 0,
             )
             self._service.submit(served, call)
         except ServerError as error:

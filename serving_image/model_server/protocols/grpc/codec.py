@@ -172,7 +172,7 @@ def _field(tag: int, value: bytes) -> tuple[bytes, bytes]:
     """A length-delimited field of the wire format."""
     size = len(value)
     out = bytearray((tag,))
-    while size > 127:  # noqa: PLR2004
+    while size > 127:
         out.append(size & 127 | 128)
         size >>= 7
     out.append(size)

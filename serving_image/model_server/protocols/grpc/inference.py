@@ -177,7 +177,7 @@ class _Turns:
         turn = _Turn(request.ByteSize())
         self._turns.append(turn)
         try:
-            turn.call = methods._start(self._rpc, request, partial(self._done, turn, request.id))  # noqa: SLF001
+            turn.call = methods._start(self._rpc, request, partial(self._done, turn, request.id))
         except ServerError as error:
             self._answer(turn, _error(error, request.id))
 

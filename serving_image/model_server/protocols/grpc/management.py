@@ -8,7 +8,7 @@ from model_server.protocols.grpc.inference import SERVICE
 from model_server.protocols.grpc.messages import message
 from model_server.protocols.grpc.rpc import Method, Rpc
 from model_server.protocols.grpc.server import GrpcServer
-from model_server.protocols.oip_reports import configuration, statistics
+from model_server.protocols.oip_statistics import configuration_of, statistics_of
 from model_server.telemetry.metrics import Metrics
 
 
@@ -34,7 +34,7 @@ class ManagementMethods:
     def config(self, rpc: Rpc, request: Any) -> None:
         """Triton's configuration of a model."""
         served = self._repository.get(request.name, request.version)
-        answer = message("inference.ModelConfigResponse")(config=configuration(served))
+        answer = message("inference.ModelConfigResponse")(config=configuration_of(served))
         rpc.respond(answer.SerializeToString())
 
     def model_statistics(self, rpc: Rpc, request: Any) -> None:
@@ -46,7 +46,7 @@ class ManagementMethods:
             chosen = [self._repository.get(request.name, request.version)]
         else:
             chosen = [s for entry in self._repository.entries() for s in entry.versions.values()]
-        stats = [statistics(served, self._metrics) for served in chosen]
+        stats = [statistics_of(served, self._metrics) for served in chosen]
         rpc.respond(message("inference.ModelStatisticsResponse")(model_stats=stats).SerializeToString())
 
     def index(self, rpc: Rpc, request: Any) -> None:

@@ -13,9 +13,9 @@ from model_server.errors import InvalidRequest
 
 try:
     # The public way to the same class imports protobuf's Python implementation too: 60 ms of the start.
-    from google._upb._message import DescriptorPool  # type: ignore[import-not-found]
+    from google._upb._message import DescriptorPool
 except ImportError:
-    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[assignment]
 
 FILES = {
     path.with_suffix(".proto").name: path.read_bytes() for path in Path(__file__).parent.glob("proto/*.binpb")

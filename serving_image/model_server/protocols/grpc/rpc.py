@@ -7,7 +7,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from model_server.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, ServerError
-from model_server.http2.frames import Code
 from model_server.http2.hpack import Head, Headers, encode
 from model_server.http2.stream import Stream
 from model_server.protocols.grpc.messages import parse
@@ -206,7 +205,7 @@ class Rpc:
         size = int.from_bytes(body[1:PREFIX_BYTES], "big")
         if len(body) != size + PREFIX_BYTES:
             raise InvalidRequest(
-                f"expected one message; its prefix says {size} bytes, the request has {len(body)} with the prefix"
+                f"expected one message of {size} bytes, as its prefix says; got {len(body) - PREFIX_BYTES}"
                 if len(body) >= PREFIX_BYTES
                 else "expected one message, got none"
             )

@@ -14,6 +14,7 @@ from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Counter, Metrics
 
 _UNEXPECTED = "a call failed in an unexpected way"
+_INTERNAL_ERROR = "internal error; the server's log has the details"
 _NOT_GRPC = encode(((b":status", b"415"), (b"content-type", b"text/plain")))
 _NOT_POST = encode(((b":status", b"405"), (b"allow", b"POST")))
 
@@ -59,7 +60,8 @@ class GrpcServer:
         except ServerError as error:
             fail(rpc, error)
         except Exception:
-            _fail_unexpectedly(rpc)
+            log.exception(_UNEXPECTED, extra=_about(rpc))
+            rpc.fail(ServerError(_INTERNAL_ERROR))
 
     def count(self, method: Method, code: str) -> None:
         """Count a call that ended."""
@@ -86,9 +88,8 @@ def fail(rpc: Rpc, error: ServerError) -> None:
     rpc.fail(error)
 
 
-def _fail_unexpectedly(rpc: Rpc) -> None:
-    log.exception(_UNEXPECTED, extra={"request_id": rpc.request_id, "target": rpc.method.path})
-    rpc.fail(ServerError("internal error; the server's log has the details"))
+def _about(rpc: Rpc) -> dict[str, str]:
+    return {"request_id": rpc.request_id, "target": rpc.method.path}
 
 
 async def _guarded(rpc: Rpc, work: Coroutine[Any, Any, None]) -> None:
@@ -97,7 +98,8 @@ async def _guarded(rpc: Rpc, work: Coroutine[Any, Any, None]) -> None:
     except ServerError as error:
         fail(rpc, error)
     except Exception:
-        _fail_unexpectedly(rpc)
+        log.exception(_UNEXPECTED, extra=_about(rpc))
+        rpc.fail(ServerError(_INTERNAL_ERROR))
 
 
 def _is_grpc(fields: dict[bytes, bytes]) -> bool:
