@@ -25,6 +25,7 @@ _CONNECTION_CREDIT = 1 << 30
 _FORGOTTEN = 256
 _MAX_BLOCK_FRAMES = 64
 _DRAIN_PING_SECONDS = 1.0
+_OTHER_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
 _OTHER_PROTOCOL = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
     b"This port speaks gRPC (HTTP/2 without TLS). REST is on the HTTP port.\n"
@@ -201,7 +202,7 @@ class Connection(asyncio.Protocol):
             return len(preface)
         if not preface.startswith(data[: len(preface)]):
             self._closing = True
-            if data[:1].isalpha():
+            if data.startswith(_OTHER_METHODS):
                 self._transport.write(_OTHER_PROTOCOL)
             self._transport.close()
         return 0
@@ -225,6 +226,8 @@ class Connection(asyncio.Protocol):
             self.reset(stream, Code.FLOW_CONTROL_ERROR)
             return
         if payload:
+            if stream.left is not None:
+                stream.left -= len(payload)
             if not stream.finished:
                 stream.receiver.data(payload)
         elif not flags & frames.END_STREAM:
@@ -252,6 +255,8 @@ class Connection(asyncio.Protocol):
             if int.from_bytes(payload[:4], "big") & frames.MAX_STREAM == number:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream that depends on itself")
             payload = payload[5:]
+        if len(payload) > self._limits.max_header_bytes:
+            raise self._too_many_headers()
         if flags & frames.END_HEADERS:
             self._head(number, flags, payload)
             return
@@ -265,13 +270,16 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         self._block.append(payload)
         if len(self._block) > _MAX_BLOCK_FRAMES or sum(map(len, self._block)) > self._limits.max_header_bytes:
-            raise ConnectionFault(
-                Code.ENHANCE_YOUR_CALM, f"the headers are over {self._limits.max_header_bytes} bytes"
-            )
+            raise self._too_many_headers()
         if flags & frames.END_HEADERS:
             block, self._block, self._block_stream = b"".join(self._block), [], 0
             self.due = float("inf")
             self._head(number, self._block_flags, block)
+
+    def _too_many_headers(self) -> ConnectionFault:
+        return ConnectionFault(
+            Code.ENHANCE_YOUR_CALM, f"the headers are over {self._limits.max_header_bytes} bytes"
+        )
 
     def _head(self, number: int, flags: int, block: bytes) -> None:
         """A header block is whole: a new stream, or the end of one."""
@@ -283,7 +291,7 @@ class Connection(asyncio.Protocol):
         except hpack.HeadersTooLarge:
             pass
         if number <= self._last_stream:
-            self._trailers(number, flags)
+            self._trailers(number, flags, head)
             return
         self._last_stream = number
         if self._ending or len(self._streams) >= self._limits.max_concurrent_calls:
@@ -300,11 +308,12 @@ class Connection(asyncio.Protocol):
             self.reset(stream, Code.PROTOCOL_ERROR)
         else:
             stream.received_all = bool(flags & frames.END_STREAM)
+            stream.left = head.length
             stream.receiver = self._accept(stream, head)
             if stream.received_all:
                 self._received_all(stream)
 
-    def _trailers(self, number: int, flags: int) -> None:
+    def _trailers(self, number: int, flags: int, head: hpack.Head | None) -> None:
         stream = self._streams.get(number)
         if stream is None:
             if number in self._forgotten:
@@ -312,7 +321,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(Code.STREAM_CLOSED, f"HEADERS on stream {number}, which is closed")
         if stream.received_all:
             self.reset(stream, Code.STREAM_CLOSED)
-        elif not flags & frames.END_STREAM:
+        elif head is None or not flags & frames.END_STREAM or any(n[:1] == b":" for n in head.fields):
             self.reset(stream, Code.PROTOCOL_ERROR)
         else:
             self._received_all(stream)
@@ -320,6 +329,10 @@ class Connection(asyncio.Protocol):
     def _received_all(self, stream: Stream) -> None:
         stream.received_all = True
         stream.due = float("inf")
+        if stream.left:
+            # More or less than content-length said: somebody between us and the client may see another body.
+            self.reset(stream, Code.PROTOCOL_ERROR)
+            return
         if not stream.finished:
             stream.receiver.end()
 

@@ -10,7 +10,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 class Head:
     """A header block that was read, and what follows from it."""
 
-    __slots__ = ("fields", "headers", "well_formed")
+    __slots__ = ("fields", "headers", "length", "well_formed")
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
@@ -21,6 +21,9 @@ class Head:
             self.fields[name] = value if before is None else before + b"," + value
         self.well_formed = _well_formed(headers)
         """It is a request as RFC 9113, section 8 wants it."""
+        length = self.fields.get(b"content-length")
+        self.length = None if length is None else int(length) if length.isdigit() and len(length) < 20 else -1
+        """Bytes that the body must have, if the client says so; -1 where it says nonsense."""
 
 
 _STATIC = tuple(

@@ -66,6 +66,7 @@ class Stream:
         "due",
         "finished",
         "id",
+        "left",
         "pending",
         "received_all",
         "receiver",
@@ -84,6 +85,8 @@ class Stream:
         """Bytes that the client may still send."""
         self.due = due
         """When the body must be whole, in seconds of the listener's clock."""
+        self.left: int | None = None
+        """Bytes of the body that must still come, where the client said how many there are."""
         self.received_all = False
         self.streaming = False
         """A conversation: there is no time by which the body must be whole."""

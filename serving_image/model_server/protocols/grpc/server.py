@@ -6,7 +6,7 @@ from typing import Any
 
 from model_server.errors import ServerError
 from model_server.http2.hpack import Head, encode
-from model_server.http2.stream import NOBODY, Receiver, Stream
+from model_server.http2.stream import Receiver, Stream
 from model_server.protocols.grpc.rpc import Method, Rpc
 from model_server.protocols.grpc.status import OK_HEADERS, Unimplemented, error_headers
 from model_server.settings import GrpcSettings
@@ -41,15 +41,11 @@ class GrpcServer:
             stream.streaming = method.streaming
             return Rpc(self, method, stream, head)
         if fields[b":method"] != b"POST":
-            stream.refuse(_NOT_POST)
-        elif not _is_grpc(fields):
-            stream.refuse(_NOT_GRPC)
-        else:
-            shown = fields[b":path"].decode("latin-1")
-            stream.refuse(
-                encode(OK_HEADERS + error_headers(Unimplemented(f"no such method: {shown!r:.200}")))
-            )
-        return NOBODY
+            return _Refusal(stream, _NOT_POST)
+        if not _is_grpc(fields):
+            return _Refusal(stream, _NOT_GRPC)
+        error = Unimplemented(f"no such method: {fields[b':path'].decode('latin-1')!r:.200}")
+        return _Refusal(stream, encode(OK_HEADERS + error_headers(error)))
 
     def guard(self, rpc: Rpc, work: Callable[..., Any], *arguments: Any) -> None:
         """Run part of a call; every fault becomes an answer."""
@@ -79,6 +75,28 @@ class GrpcServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         rpc.on_gone(task.cancel)
+
+
+class _Refusal:
+    """Reads a request that nobody serves, and answers it when it is whole."""
+
+    def __init__(self, stream: Stream, head: bytes) -> None:
+        self._stream = stream
+        self._head = head
+
+    def data(self, chunk: bytes) -> None:
+        """See Receiver."""
+
+    def end(self) -> None:
+        """See Receiver."""
+        self._stream.refuse(self._head)
+
+    def late(self) -> None:
+        """See Receiver."""
+        self._stream.refuse(self._head)
+
+    def lost(self) -> None:
+        """See Receiver."""
 
 
 def fail(rpc: Rpc, error: ServerError) -> None:
