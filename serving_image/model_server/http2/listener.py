@@ -9,6 +9,8 @@ from model_server.http2.frames import Code
 from model_server.settings import GrpcSettings
 from model_server.telemetry.metrics import Metrics
 
+_OTHERS_CLOSE_SECONDS = 0.25
+
 
 class Listener:
     """All connections of one port in this process."""
@@ -36,10 +38,17 @@ class Listener:
         self._sweep()
 
     def stop_accepting(self) -> None:
-        """Close the port; connections end when their calls are answered."""
+        """Close the port; connections end when their calls are answered.
+
+        Clients that are asked to go come back at once. They must find every worker's port closed, not one
+        that is about to be: what waits there to be accepted would be cut.
+        """
         self.draining = True
         if self._server is not None:
             self._server.close()
+        asyncio.get_running_loop().call_later(_OTHERS_CLOSE_SECONDS, self._drain)
+
+    def _drain(self) -> None:
         for connection in list(self._connections):
             connection.drain()
 

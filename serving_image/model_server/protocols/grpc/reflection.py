@@ -37,7 +37,8 @@ def _answer(request: Any, response: Any) -> Any:
     asked = request.WhichOneof("message_request")
     try:
         if asked == "list_services":
-            answer.list_services_response.service.extend({"name": name} for name in services())
+            for name in services():
+                answer.list_services_response.service.add(name=name)
         elif asked == "file_by_filename":
             answer.file_descriptor_response.file_descriptor_proto.append(FILES[request.file_by_filename])
         elif asked == "file_containing_symbol":
