@@ -139,7 +139,7 @@ def test_mutated_streams_of_messages(server: Server) -> None:
 
 @pytest.mark.timeout(240)
 def test_mutated_frames(server: Server) -> None:
-    """Whole connections, bent anywhere: each is answered, or ended with a code, or times out and is let go."""
+    """Whole connections, bent anywhere: each is answered, ended with a code, or let go in time."""
     rng = random.Random(13)
     raws = seeds()
     before = 0.0
