@@ -1,4 +1,4 @@
-"""The kserve package's inference clients, unmodified, in an environment of their own: they bring half a cloud."""
+"""The kserve package's inference clients, unmodified, in an environment of their own: they bring a lot."""
 
 import json
 import os
