@@ -7,15 +7,20 @@ another package with the same messages (tritonclient, kserve, grpc_health) would
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from model_server.errors import InvalidRequest
 
 try:
-    # The public way to the same class imports protobuf's Python implementation too: 60 ms of the start.
-    from google._upb._message import DescriptorPool
+    # The public way to the same classes imports protobuf's Python implementation too: 60 ms of the start.
+    from google._upb._message import DescriptorPool, MessageMeta
+
+    def _make(descriptor: Any) -> Any:
+        return MessageMeta(descriptor.name, (Message,), {"DESCRIPTOR": descriptor, "__module__": None})
+
 except ImportError:
     from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[assignment]
+    from google.protobuf.message_factory import GetMessageClass as _make  # noqa: N813
 
 FILES = {
     path.with_suffix(".proto").name: path.read_bytes() for path in Path(__file__).parent.glob("proto/*.binpb")
@@ -30,12 +35,7 @@ for _file in FILES.values():
 def message(name: str) -> Any:
     """The class of a message by its full name."""
     descriptor = POOL.FindMessageTypeByName(name)
-    kind = getattr(descriptor, "_concrete_class", None)
-    if kind is None:
-        from google.protobuf.message_factory import GetMessageClass
-
-        kind = GetMessageClass(descriptor)
-    return kind
+    return getattr(descriptor, "_concrete_class", None) or _make(descriptor)
 
 
 def services() -> list[str]:
