@@ -1,7 +1,6 @@
 """Start the server as the settings say: one process, or a master and its workers."""
 
 from model_server.process.cpus import available_cpus
-from model_server.process.master import Master
 from model_server.process.sockets import bind
 from model_server.process.worker import Place, run_worker
 from model_server.settings import Settings
@@ -22,6 +21,8 @@ def serve(settings: Settings) -> int:
             port = server.grpc_port
             grpc_sock = bind(server.host, port)[0] if settings.grpc.enabled else None
             return run_worker(settings, Place(sock, grpc_sock))
+        from model_server.process.master import Master
+
         master = Master(settings, workers)
     except OSError as error:
         log.error(  # noqa: TRY400 - the cause is in the message; a traceback says no more

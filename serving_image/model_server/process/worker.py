@@ -17,6 +17,7 @@ from model_server.http2.listener import Listener as GrpcListener
 from model_server.models.repository import Repository
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
+from model_server.process.memory import return_freed_memory
 from model_server.process.state import ServerState
 from model_server.protocols.oip import OpenInferenceRest
 from model_server.protocols.oip_statistics import ModelStatistics
@@ -93,7 +94,7 @@ class Worker:
                 self._abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
-            gc.collect()
+            return_freed_memory()
             gc.freeze()
             if self._place.replacement:
                 await self._listen()

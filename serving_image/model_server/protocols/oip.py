@@ -118,10 +118,10 @@ class OpenInferenceRest:
         ended = monotonic()
         if b"x-latency-budget" in exchange.headers:
             headers = (*headers, _budget(call, ended - began, served.lane.settings.slo_ms))
-        exchange.respond(200, body, content_type, headers)
         meters.decode.observe(call.queued - call.received)
         meters.encode.observe(ended - began)
         meters.request.observe(ended - call.received)
+        exchange.respond(200, body, content_type, headers)
 
     def index(self, exchange: Exchange) -> None:
         """Every declared model with its state; with {"ready": true} only those that are ready."""
