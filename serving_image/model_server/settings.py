@@ -83,6 +83,58 @@ class HttpSettings(_Section):
     )
 
 
+class GrpcSettings(_Section):
+    """The gRPC port, and limits that protect it from its clients."""
+
+    enabled: bool = Field(default=True, description="Serve gRPC on server.grpc_port.")
+    reflection: bool = Field(
+        default=True, description="Tell clients such as grpcurl which services and messages there are."
+    )
+    max_message_bytes: int = Field(
+        default=64 * 2**20,
+        ge=1024,
+        le=2**31 - 2**20,
+        description="Bytes of a request message, unpacked; over: RESOURCE_EXHAUSTED.",
+    )
+    max_header_bytes: int = Field(
+        default=32_768,
+        ge=1024,
+        description="Bytes of a call's headers and metadata; over: the call is reset.",
+    )
+    max_connections: int = Field(
+        default=10_000, ge=1, description="Open connections of a worker; over: closed at once."
+    )
+    max_concurrent_calls: int = Field(
+        default=1000, ge=1, description="Unanswered calls of a connection; clients hold back more."
+    )
+    max_resets_per_second: int = Field(
+        default=10_000, ge=1, description="Calls of a connection that its client cancels; over: it is closed."
+    )
+    max_control_frames_per_second: int = Field(
+        default=10_000,
+        ge=1,
+        description="Frames of a connection that carry nothing (empty data, priorities, settings, data for "
+        "calls that are over); over: it is closed.",
+    )
+    header_timeout_seconds: Seconds = Field(
+        default=10.0, description="From a connection's or header block's first byte to its last."
+    )
+    body_timeout_seconds: Seconds = Field(
+        default=60.0,
+        description="From a call's headers to its message's last byte; not for streams of messages.",
+    )
+    write_timeout_seconds: Seconds = Field(
+        default=30.0, description="A client that does not read its answer."
+    )
+    keepalive_seconds: Seconds = Field(
+        default=60.0,
+        description="Silence after which a client is pinged, to notice that it is gone; 0 is never.",
+    )
+    keepalive_timeout_seconds: Seconds = Field(
+        default=20.0, description="Time that a pinged client has before its connection is cut."
+    )
+
+
 class RegistrySettings(_Section):
     """The MLflow tracking server behind `models:/` and `runs:/` sources.
 
@@ -175,6 +227,7 @@ class Settings(_Section):
 
     server: ServerSettings = Field(default=ServerSettings())
     http: HttpSettings = Field(default=HttpSettings())
+    grpc: GrpcSettings = Field(default=GrpcSettings())
     registry: RegistrySettings = Field(default=RegistrySettings())
     log: LogSettings = Field(default=LogSettings())
     models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")

@@ -54,6 +54,11 @@ class Master:
     def __init__(self, settings: Settings, workers: int) -> None:
         self._settings = settings
         self._sockets = bind(settings.server.host, settings.server.http_port, workers)
+        self._grpc_sockets: list[socket.socket] = []
+        if settings.grpc.enabled:
+            # Imported before the first fork, so that the workers share its memory.
+
+            self._grpc_sockets = bind(settings.server.host, settings.server.grpc_port, workers)
         self._board = Board(workers)
         self._memory = shared_memory(workers)
         self._children: dict[int, _Child] = {}
@@ -111,13 +116,15 @@ class Master:
             masters_end.close()
             for child in self._children.values():
                 child.channel.close()
-            for other, sock in enumerate(self._sockets):
-                if other != worker:
-                    sock.close()
+            for sockets in (self._sockets, self._grpc_sockets):
+                for other, sock in enumerate(sockets):
+                    if other != worker:
+                        sock.close()
             channel.setblocking(False)
             metrics = Metrics(self._memory, self._workers, worker)
             place = Place(
                 self._sockets[worker],
+                self._grpc_sockets[worker] if self._grpc_sockets else None,
                 self._board,
                 metrics,
                 worker,
@@ -185,7 +192,7 @@ class Master:
         for child in self._children.values():
             os.kill(child.pid, signal.SIGTERM)
         # The workers' copies are now the only ones: a port closes when its worker closes it.
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._grpc_sockets):
             sock.close()
 
     def _kill_all(self, reason: str) -> None:

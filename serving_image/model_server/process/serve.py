@@ -14,16 +14,19 @@ def serve(settings: Settings) -> int:
     set_up_logs(settings.log)
     server = settings.server
     workers = server.workers or available_cpus()
+    port = server.http_port
     try:
         if workers == 1:
-            (sock,) = bind(server.host, server.http_port)
-            return run_worker(settings, Place(sock))
+            (sock,) = bind(server.host, port)
+            port = server.grpc_port
+            grpc_sock = bind(server.host, port)[0] if settings.grpc.enabled else None
+            return run_worker(settings, Place(sock, grpc_sock))
         from model_server.process.master import Master
 
         master = Master(settings, workers)
     except OSError as error:
         log.error(  # noqa: TRY400 - the cause is in the message; a traceback says no more
-            f"cannot listen on {server.host} port {server.http_port}: {error.strerror}"
+            f"cannot listen on {server.host} port {port}: {error.strerror}"
         )
         return _CANNOT_LISTEN
     return master.run()

@@ -13,6 +13,7 @@ from model_server.engine.service import InferenceService
 from model_server.http.exchange import TEXT, Exchange
 from model_server.http.listener import Listener
 from model_server.http.router import Router
+from model_server.http2.listener import Listener as GrpcListener
 from model_server.models.repository import Repository
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
@@ -38,6 +39,8 @@ class Place:
     """A worker's place among the processes of the server."""
 
     http_socket: socket.socket
+    grpc_socket: socket.socket | None = None
+    """None where gRPC is off."""
     board: Board = field(default_factory=lambda: Board(1))
     metrics: Metrics = field(default_factory=Metrics)
     number: int = 0
@@ -64,6 +67,11 @@ class Worker:
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
         ModelStatistics(self.service, place.metrics).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
+        self.grpc_listener: GrpcListener | None = None
+        if place.grpc_socket is not None:
+            from model_server.protocols.grpc.port import grpc_listener
+
+            self.grpc_listener = grpc_listener(settings.grpc, self.service, self.state, place.metrics)
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
@@ -83,7 +91,7 @@ class Worker:
         if loading.done():
             loading.result()
             if not self._enough_to_start():
-                self.listener.abort()
+                self._abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
             return_freed_memory()
@@ -100,9 +108,15 @@ class Worker:
         return await self._drain()
 
     async def _listen(self) -> None:
-        await self.listener.start(self._place.http_socket)
-        host, port = self._place.http_socket.getsockname()[:2]
-        log.info("listening", extra={"host": host, "http_port": port})
+        where: dict[str, object] = {}
+        for port, listener, sock in (
+            ("http_port", self.listener, self._place.http_socket),
+            ("grpc_port", self.grpc_listener, self._place.grpc_socket),
+        ):
+            if listener is not None and sock is not None:
+                await listener.start(sock)
+                where["host"], where[port] = sock.getsockname()[:2]
+        log.info("listening", extra=where)
 
     def _enough_to_start(self) -> bool:
         requires = self._settings.start_requires
@@ -120,20 +134,33 @@ class Worker:
         self.state.set_state(WorkerState.STOPPING)
         log.info("stopping", extra={"drain_seconds": server.drain_seconds})
         await asyncio.sleep(server.drain_seconds)
-        self.listener.stop_accepting()
+        for listener in self._listeners:
+            listener.stop_accepting()
         limit = monotonic() + server.shutdown_seconds
-        while self.listener.busy and monotonic() < limit:  # noqa: ASYNC110 - connections must not signal each end
+        while self._busy and monotonic() < limit:  # noqa: ASYNC110 - connections must not signal each end
             await asyncio.sleep(_POLL_SECONDS)
-        cut = self.listener.busy
+        cut = self._busy
         if cut:
             log.error(
                 "requests were cut off", extra={"connections": cut, "after_seconds": server.shutdown_seconds}
             )
         else:
             await self.repository.close()
-        self.listener.abort()
+        self._abort()
         log.info("stopped")
         return CUT_OFF if cut else 0
+
+    @property
+    def _listeners(self) -> list[Listener | GrpcListener]:
+        return [self.listener] if self.grpc_listener is None else [self.listener, self.grpc_listener]
+
+    @property
+    def _busy(self) -> int:
+        return sum(listener.busy for listener in self._listeners)
+
+    def _abort(self) -> None:
+        for listener in self._listeners:
+            listener.abort()
 
     def _beat(self) -> None:
         self.state.beat()

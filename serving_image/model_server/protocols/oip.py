@@ -13,6 +13,7 @@ from model_server.http.router import Router, respond_error
 from model_server.models.repository import Served
 from model_server.process.state import ServerState
 from model_server.protocols import oip_codec
+from model_server.protocols.oip_parameters import priority_of, timeout_of
 
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 
@@ -94,7 +95,7 @@ class OpenInferenceRest:
                 partial(self._answer, exchange, served, request),
                 received=exchange.received,
                 deadline=_deadline(exchange, request.parameters),
-                priority=_priority(request.parameters) if request.parameters else 0,
+                priority=priority_of(request.parameters) if request.parameters else 0,
             )
             self._service.submit(served, call)
         except ServerError as error:
@@ -161,20 +162,8 @@ def _deadline(exchange: Exchange, parameters: dict[str, Any]) -> float | None:
         if not 0 <= seconds < float("inf"):
             raise InvalidRequest(f"X-Request-Timeout: expected seconds, got {header.decode('latin-1')!r:.50}")
         return exchange.received + seconds
-    timeout = parameters.get("timeout")
-    if timeout is None or timeout == 0:
-        return None
-    if type(timeout) is not int or timeout < 0:
-        raise InvalidRequest(f"parameters.timeout: expected microseconds, got {timeout!r:.50}")
-    return exchange.received + timeout / 1e6
-
-
-def _priority(parameters: dict[str, Any]) -> int:
-    """Triton's scale: 1 is the highest, 0 or nothing the default, which comes after every given one."""
-    priority = parameters.get("priority", 0)
-    if type(priority) is not int or not 0 <= priority <= 2**32:
-        raise InvalidRequest(f"parameters.priority: expected an integer of 0 and up, got {priority!r:.50}")
-    return priority - 2**32 if priority else 0
+    timeout = timeout_of(parameters)
+    return None if timeout is None else exchange.received + timeout
 
 
 def _budget(call: Call, encode: float, slo_ms: float) -> Header:

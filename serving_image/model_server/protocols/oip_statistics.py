@@ -7,6 +7,7 @@ from model_server.http.exchange import Exchange
 from model_server.http.router import Router
 from model_server.models.repository import Served
 from model_server.telemetry.metrics import Metrics
+from model_server.tensors import TensorSpec
 
 
 class ModelStatistics:
@@ -26,56 +27,58 @@ class ModelStatistics:
     def all_statistics(self, exchange: Exchange) -> None:
         """Of every version that serves."""
         served = [one for entry in self._repository.entries() for one in entry.versions.values()]
-        exchange.respond_json(200, {"model_stats": [self._of(one) for one in served]})
+        exchange.respond_json(200, {"model_stats": [statistics_of(one, self._metrics) for one in served]})
 
     def statistics(self, exchange: Exchange, model: str, version: str = "") -> None:
         """Of one model."""
-        exchange.respond_json(200, {"model_stats": [self._of(self._repository.get(model, version))]})
+        served = self._repository.get(model, version)
+        exchange.respond_json(200, {"model_stats": [statistics_of(served, self._metrics)]})
 
     def configuration(self, exchange: Exchange, model: str, version: str = "") -> None:
         """How the model is served, in Triton's words."""
-        served = self._repository.get(model, version)
-        signature = served.lane.signature
-        exchange.respond_json(
-            200,
-            {
-                "name": model,
-                "platform": served.model.platform,
-                "max_batch_size": served.batch_rows,
-                "input": [_triton_tensor(spec.metadata()) for spec in signature.inputs],
-                "output": [_triton_tensor(spec.metadata()) for spec in signature.outputs],
-            },
-        )
+        exchange.respond_json(200, configuration_of(self._repository.get(model, version)))
 
-    def _of(self, served: Served) -> dict[str, Any]:
-        labels = {"model": served.name, "version": served.version}
 
-        def phase(name: str) -> dict[str, int]:
-            return self._duration("model_server_phase_seconds", {**labels, "phase": name})
+def configuration_of(served: Served) -> dict[str, Any]:
+    """The ModelConfig of a model version. Where there is a batch size, `dims` leave the rows out."""
+    signature = served.lane.signature
+    start = 1 if served.batch_rows else 0
+    return {
+        "name": served.name,
+        "platform": served.model.platform,
+        "max_batch_size": served.batch_rows,
+        "input": [_triton_tensor(spec, start) for spec in signature.inputs],
+        "output": [_triton_tensor(spec, start) for spec in signature.outputs],
+    }
 
-        failed = self._metrics.totals("model_server_errors_total", labels)
-        rows = self._metrics.totals("model_server_batch_rows", labels)
-        return {
-            "name": served.name,
-            "version": served.version,
-            "inference_count": int(rows[-1]),
-            "execution_count": int(sum(rows[:-1])),
-            "inference_stats": {
-                "success": self._duration("model_server_request_seconds", labels),
-                "fail": {"count": int(sum(failed)), "ns": 0},
-                "queue": phase("queue"),
-                "compute_input": phase("decode"),
-                "compute_infer": phase("inference"),
-                "compute_output": phase("encode"),
-            },
-            "batch_stats": [],
-        }
 
-    def _duration(self, name: str, labels: dict[str, str]) -> dict[str, int]:
-        numbers = self._metrics.totals(name, labels)
+def statistics_of(served: Served, metrics: Metrics) -> dict[str, Any]:
+    """The ModelStatistics of a model version."""
+    labels = {"model": served.name, "version": served.version}
+
+    def duration(name: str, **more: str) -> dict[str, int]:
+        numbers = metrics.totals(name, {**labels, **more})
         return {"count": int(sum(numbers[:-1])), "ns": int(numbers[-1] * 1e9)}
 
+    failed = metrics.totals("model_server_errors_total", labels)
+    rows = metrics.totals("model_server_batch_rows", labels)
+    return {
+        "name": served.name,
+        "version": served.version,
+        "inference_count": int(rows[-1]),
+        "execution_count": int(sum(rows[:-1])),
+        "inference_stats": {
+            "success": duration("model_server_request_seconds"),
+            "fail": {"count": int(sum(failed)), "ns": 0},
+            "queue": duration("model_server_phase_seconds", phase="queue"),
+            "compute_input": duration("model_server_phase_seconds", phase="decode"),
+            "compute_infer": duration("model_server_phase_seconds", phase="inference"),
+            "compute_output": duration("model_server_phase_seconds", phase="encode"),
+        },
+        "batch_stats": [],
+    }
 
-def _triton_tensor(spec: dict[str, Any]) -> dict[str, Any]:
-    datatype = {"BYTES": "STRING"}.get(spec["datatype"], spec["datatype"])
-    return {"name": spec["name"], "data_type": f"TYPE_{datatype}", "dims": spec["shape"]}
+
+def _triton_tensor(spec: TensorSpec, start: int) -> dict[str, Any]:
+    datatype = {"BYTES": "STRING"}.get(spec.datatype, spec.datatype)
+    return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": list(spec.shape[start:])}
