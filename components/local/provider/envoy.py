@@ -189,6 +189,12 @@ def route_configuration(
     }
 
 
+def weights(routes: Json) -> dict[str, int]:
+    """The weights by variant that a file with the one route configuration of an endpoint holds."""
+    split = routes["resources"][0]["virtual_hosts"][0]["routes"][-1]["route"]["weighted_clusters"]
+    return {cluster["name"].split("/")[1]: cluster["weight"] for cluster in split["clusters"]}
+
+
 def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Json:
     message = (
         f"endpoint {endpoint} has no variant of the name in header {pin_header}; it has {', '.join(variants)}"
@@ -200,7 +206,7 @@ def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Jso
 
 
 def _match(protocol: str, headers: Sequence[Json]) -> Json:
-    grpc: list[Json] = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
+    grpc: Sequence[Json] = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
     return {"prefix": "/", "headers": [*headers, *grpc] if protocol == "grpc" else [*headers]}
 
 
