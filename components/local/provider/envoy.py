@@ -152,7 +152,7 @@ def route_configuration(
         timeout_seconds: for the whole request, retries included.
         retries: how often a request may be sent again after a connection failed or was reset.
     """
-    common = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
+    common: Json = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
     pins: list[Json] = []
     shares: list[Json] = []
     for protocol in reversed(_PROTOCOLS):

@@ -103,8 +103,10 @@ class ProcessGroups:
                 self._end(group.name, keep=group.generation)
             try:
                 replicas = [self._start(group, index) for index in range(group.replicas)]
-                for replica in replicas:
-                    self._wait_until_ready(group, replica, seconds or group.ready_seconds)
+                served = before["replicas"] if before.get("generation") == group.generation else 0
+                for index, replica in enumerate(replicas):
+                    bound = seconds or group.ready_seconds
+                    self._wait_until_ready(group, replica, bound, new=index >= served)
             except (RuntimeError, OSError):
                 if before.get("generation") == group.generation:
                     self._trim(group, before["replicas"])
@@ -174,14 +176,17 @@ class ProcessGroups:
         self.supervisor.run(program)
         return Replica(program.name, numbers, program.log)
 
-    def _wait_until_ready(self, group: Group, replica: Replica, seconds: float) -> None:
+    def _wait_until_ready(self, group: Group, replica: Replica, seconds: float, new: bool) -> None:
         url = f"http://127.0.0.1:{replica.ports[group.ports[0]]}{group.ready_path}"
         deadline = time.monotonic() + seconds
+        pid = 0
         while True:
             # Ready is only believed of a process that the supervisor says is ours and up.
             status = self.supervisor.status(replica.program)
-            if status and status.state in ("BACKOFF", "FATAL", "EXITED"):
-                self._fail(group, replica, f"exited with code {status.exit_code} before it was ready")
+            if status and new:  # one that served before may have been killed just now: it gets its time
+                pid = pid or status.pid
+                if status.state in ("BACKOFF", "FATAL", "EXITED") or status.pid not in (0, pid):
+                    self._fail(group, replica, "exited before it was ready")
             if status and status.running and _answers(url):
                 return
             if self._cancelled.is_set():

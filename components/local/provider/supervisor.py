@@ -154,6 +154,7 @@ pidfile={folder}/supervisord.pid
 logfile={folder}/logs/supervisord.log
 logfile_maxbytes=10MB
 logfile_backups=1
+childlogdir={folder}/logs
 minfds=1024
 umask=077
 

@@ -33,13 +33,14 @@ class LocalStack:
         self.folder = self.home / project
         self.state = self.home / "state"
         self.temporary = self.home / "tmp"
-        for folder in (self.folder / "config", self.home / "backend", self.temporary):
+        backend = self.home / f"{project}.backend"
+        for folder in (self.folder / "config", backend, self.temporary):
             folder.mkdir(parents=True, exist_ok=True)
         settings = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
         settings["runtime"]["options"]["virtualenv"] = sys.prefix
         settings["stackConfigDir"] = "config"
         settings["plugins"]["providers"][0]["path"] = str(ROOT / "components")
-        settings["backend"] = {"url": f"file://{self.home / 'backend'}"}
+        settings["backend"] = {"url": f"file://{backend}?metadata=skip"}
         (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
         if not (self.folder / "stacks").exists():
             (self.folder / "stacks").symlink_to(ROOT / "stacks")
@@ -57,16 +58,16 @@ class LocalStack:
         }
         self.events = self.home / f"{project}.events"
         self.log = self.home / f"{project}.log"
-        self.backend = f"{self.home / 'backend'}"
 
     # What is asked for
 
-    def configure(self, **config: Any) -> None:
-        """Write the stack file."""
+    def configure(self, **config: Any) -> bool:
+        """Write the stack file; whether that changes it."""
         keys = {f"serving-estate:{key}": value for key, value in {"platform": "local", **config}.items()}
         file = self.folder / "config" / f"Pulumi.{NAME}.yaml"
         old = yaml.safe_load(file.read_text()) if file.exists() else {}
         file.write_text(yaml.safe_dump({**old, "config": keys}))
+        return bool(old.get("config") != keys)
 
     # Pulumi
 

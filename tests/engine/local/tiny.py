@@ -44,10 +44,10 @@ def endpoint(stack: LocalStack, factors: Mapping[str, int], traffic: Mapping[str
 
 def configure(
     stack: LocalStack, factors: Mapping[str, int], traffic: Mapping[str, int], replicas: int = 1, **more: Any
-) -> None:
-    """Write a stack file with one endpoint."""
+) -> bool:
+    """Write a stack file with one endpoint; whether that changes it."""
     block = endpoint(stack, factors, traffic, scaling={"min": replicas}, **more)
-    stack.configure(endpoints={ENDPOINT: block})
+    return stack.configure(endpoints={ENDPOINT: block})
 
 
 def request(headers: Mapping[str, str] | None = None) -> Request:
