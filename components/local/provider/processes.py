@@ -119,7 +119,9 @@ class ProcessGroups:
             )
             for port in group.ports:
                 file = envoy.endpoint_file(self.service(group.name), port)
-                write_json(file, envoy.endpoints(file.stem, [replica.ports[port] for replica in replicas]))
+                numbers = [replica.ports[port] for replica in replicas]
+                health = [replica.ports[group.ports[0]] for replica in replicas]
+                write_json(file, envoy.endpoints(file.stem, numbers, health))
             self._end(group.name, keep=group.generation)
             self._trim(group, group.replicas)
             return replicas
@@ -140,7 +142,7 @@ class ProcessGroups:
         with locked(self._generations(name) / "lock"):
             for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
                 write_json(
-                    file, envoy.endpoints(file.stem, [])
+                    file, envoy.endpoints(file.stem, [], [])
                 )  # the gateway stops sending before the processes go
             self._end(name)
             for file in (self.folder / "endpoints").glob(f"{name}.*.json"):

@@ -341,11 +341,11 @@ redirect_stderr=true
 
 
 def _text(path: Path | str) -> str:
-    """A path in supervisord's format, in which `%` starts an expansion and other signs cannot be written."""
+    """A path in supervisord's format, in which some signs cannot be written everywhere."""
     text = str(path)
-    if wrong := [sign for sign in ('"', "\\", "\n", " ;", " #") if sign in text]:
+    if wrong := [sign for sign in ("%", '"', "\\", "\n", " ;", " #") if sign in text]:
         raise ValueError(
             f"the path {text!r} has {wrong[0]!r} in it, which the supervisor cannot read; set "
             "XDG_STATE_HOME to another folder, or move the project"
         )
-    return text.replace("%", "%%")
+    return text

@@ -39,7 +39,7 @@ def test_envoy_accepts_it(tmp_path: Path, weights, shadow):
     for name in weights:
         for port in ("http", "grpc"):
             file = envoy.endpoint_file(Path(services[name]), port)
-            file.write_text(json.dumps(envoy.endpoints(file.stem, [1, 2])))
+            file.write_text(json.dumps(envoy.endpoints(file.stem, [1, 2], [3, 4])))
     config = tmp_path / "envoy.json"
     config.write_text(json.dumps({"node": envoy.bootstrap("gateway")["node"], "static_resources": static}))
     binary = Path(sys.prefix) / "bin" / "envoy"
