@@ -103,15 +103,19 @@ def test_destroy_after_the_supervisor_was_killed_leaves_nothing(new_stack: Local
 
 def test_a_killed_registry_comes_back_with_what_it_held(full: LocalStack):
     url = full.outputs()["registry"]
-    models = f"{url}/api/2.0/mlflow/registered-models/search"
-    held = wait_until(lambda: get(models)[1], "the registry")
+    model = f"{url}/api/2.0/mlflow/registered-models/get?name=digits"
     process = full.process("registry.0")
     process.kill()  # its child lives on, and holds the port
     wait_until(lambda: not process.is_running(), "its end")
     again = full.process("registry.0")
     assert again.pid != process.pid
-    wait_until(lambda: get(models) == (200, held), "the registry's answer")
-    assert all(p.pid == again.pid or again in p.parents() for p in full.processes() if is_mlflow(p))
+    # MLflow imports for a minute where the cores are busy.
+    wait_until(lambda: get(model)[0] == 200 and is_alone(full, again), "the registry's answer", seconds=240)
+
+
+def is_alone(stack: LocalStack, parent: psutil.Process) -> bool:
+    found = [process for process in stack.processes() if is_mlflow(process)]
+    return bool(found) and all(process.pid == parent.pid or parent in process.parents() for process in found)
 
 
 def is_mlflow(process: psutil.Process) -> bool:
