@@ -70,9 +70,9 @@ def test_no_free_port(tiny: LocalStack):
 
 
 def test_a_replica_that_cannot_be_added_does_not_stay(tiny: LocalStack):
+    configure(tiny, {"blue": 2, "green": 3}, {"blue": 100}, replicas=2)
     file = Path(model(tiny.home, 2))
     moved = file.rename(file.with_suffix(".moved"))
-    configure(tiny, {"blue": 2, "green": 3}, {"blue": 100}, replicas=2)
     try:
         fails(tiny)
     finally:
