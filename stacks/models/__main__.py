@@ -29,10 +29,11 @@ def main() -> None:
         for version, alias in enumerate(ALIASES, start=1):
             if _registered(client, name, version):
                 print(f"{name} version {version} is registered already")
-                continue
-            accuracy = register(name, version, example)
+            else:
+                accuracy = register(name, version, example)
+                print(f"{name} version {version} ({alias}): accuracy {accuracy:.3f} on held-out rows")
+            # Also when it was there: a run that was killed may have got no further.
             client.set_registered_model_alias(name, alias, str(version))
-            print(f"{name} version {version} ({alias}): accuracy {accuracy:.3f} on held-out rows")
 
 
 def _registered(client: mlflow.MlflowClient, name: str, version: int) -> bool:
