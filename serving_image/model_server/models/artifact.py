@@ -1,7 +1,6 @@
 """A model's files on local disk, with the digest of every one of them."""
 
 import hashlib
-import mmap
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from model_server.errors import LoadFailed
+from model_server.models.scan import pieces
 
 _CHUNK = 1 << 20
 _EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
@@ -99,12 +99,12 @@ def digest_tree(root: Path) -> dict[str, str]:
 
 def _external_data(path: Path) -> list[str]:
     """Paths, beside an ONNX file, of its external data. Chance matches in weights name no file."""
-    if path.suffix != ".onnx" or not path.stat().st_size:
+    if path.suffix != ".onnx":
         return []
     names: set[str] = set()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for match in _EXTERNAL_LOCATION.finditer(content):
-            name = content[match.end() : match.end() + match[1][0]].decode("utf-8", "replace")
+    for piece in pieces(path):
+        for match in _EXTERNAL_LOCATION.finditer(piece):
+            name = piece[match.end() : match.end() + match[1][0]].decode("utf-8", "replace")
             if "\0" not in name and ".." not in name and not name.startswith("/"):
                 names.add(name)
     return sorted(names)

@@ -122,7 +122,8 @@ def _detail(error: urllib.error.HTTPError) -> str:
     try:
         return str(orjson.loads(text)["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return text.strip()[:200] or str(error.reason)
+        # A page for people says no more than its status.
+        return str(error.reason) if not text.strip() or text.lstrip().startswith("<") else text.strip()[:200]
 
 
 def _mend(status: int, who: str) -> str:

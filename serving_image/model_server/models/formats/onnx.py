@@ -1,6 +1,5 @@
 """ONNX models, run by ONNX Runtime."""
 
-import mmap
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from model_server.errors import InvalidRequest, LoadFailed, ModelFailed
 from model_server.models.artifact import Artifact
 from model_server.models.format import Format, LoadOptions, Model
+from model_server.models.scan import pieces
 from model_server.tensors import Array, Signature, TensorSpec
 
 _DATATYPES = {
@@ -127,8 +127,7 @@ class OnnxFormat(Format):
 
 def _has_loops(path: Path) -> bool:
     """Whether values decide how long a run takes. A chance match in the weights only costs the fast path."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(_LOOP_NODE) != -1
+    return any(_LOOP_NODE in piece for piece in pieces(path))
 
 
 def _spec(path: Path, node: Any) -> TensorSpec:
