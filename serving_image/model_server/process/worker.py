@@ -18,6 +18,7 @@ from model_server.models.repository import Repository
 from model_server.models.source import Plan
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
+from model_server.process.memory import unmap_big_blocks_when_freed
 from model_server.process.state import ServerState
 from model_server.process.watcher import Watcher
 from model_server.protocols.mlflow_webhook import MlflowWebhook
@@ -156,6 +157,8 @@ class Worker:
 
 def run_worker(settings: Settings, place: Place) -> int:
     """Serve in this process until told to stop; return the exit code."""
+
+    unmap_big_blocks_when_freed()
 
     async def run() -> int:
         return await Worker(settings, place).run()

@@ -110,6 +110,8 @@ class OnnxFormat(Format):
         session_options.log_severity_level = _NO_LOGS
         # Idle pool threads that spin would take the CPU from the event loop.
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Weights are repacked at load; in the arena their old copy would stay for as long as the session.
+        session_options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         try:
             session = ort.InferenceSession(
                 str(path),
