@@ -5,6 +5,7 @@ the order of their requests, and stops reading from clients that do not read.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 import orjson
 
-from model_server.errors import ServerError
+from model_server.errors import ClientGone, ServerError
 from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
 from model_server.settings import HttpSettings
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_reading_paused",
         "_target",
         "_transport",
+        "_waiters",
         "_writing_paused",
         "due",
     )
@@ -72,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._discarding = False
         self._reading_paused = False
         self._writing_paused = False
+        self._waiters: list[asyncio.Future[None]] = []
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 
@@ -80,7 +83,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        self._allow(self._limits.header_timeout_seconds)
         if not self._listener.opened(self):
             self._transport.abort()
 
@@ -91,6 +94,7 @@ class Connection(asyncio.Protocol):
         while self._pending:
             self._pending.popleft().client_gone()
         self._body.clear()
+        self._wake_waiters()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -123,7 +127,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._writing_paused = False
-        self.due = self._listener.clock + self._limits.idle_timeout_seconds
+        self._wake_waiters()
+        self._allow(math.inf if self._pending else self._limits.idle_timeout_seconds)
         self._balance_reading()
 
     # httptools callbacks
@@ -134,7 +139,7 @@ class Connection(asyncio.Protocol):
         self._headers = {}
         self._target = b""
         self._head_bytes = 0
-        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        self._allow(self._limits.header_timeout_seconds)
 
     def on_url(self, url: bytes) -> None:
         """Part of the request target."""
@@ -178,7 +183,7 @@ class Connection(asyncio.Protocol):
             raise _Refused(
                 413, f"the body has {int(length)} bytes; the limit is {self._limits.max_body_bytes}"
             )
-        self.due = self._listener.clock + self._limits.body_timeout_seconds
+        self._allow(self._limits.body_timeout_seconds)
         expect = headers.get(b"expect")
         if expect is not None:
             if expect.lower() != b"100-continue":
@@ -212,8 +217,10 @@ class Connection(asyncio.Protocol):
             except ServerError as error:
                 raise _Refused(error.status, error.message) from None
         exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
+        if not keep_alive:
+            exchange.http_version = parser.get_http_version()
         self._pending.append(exchange)
-        self.due = float("inf")
+        self._allow(math.inf)
         if len(self._pending) >= self._limits.max_pipelined:
             self._balance_reading()
         self._dispatch(exchange)
@@ -237,10 +244,32 @@ class Connection(asyncio.Protocol):
         if not last.keep_alive:
             self._close()
             return
+        if self._waiters:
+            self._wake_waiters()
         if not pending:
-            self.due = self._listener.clock + self._limits.idle_timeout_seconds
+            self._allow(self._limits.idle_timeout_seconds)
         if self._reading_paused:
             self._balance_reading()
+
+    async def until_writable(self, exchange: Exchange) -> None:
+        """Wait until it is this exchange's turn to write and the client reads. Raises ClientGone."""
+        while not exchange.gone and not self._transport.is_closing():
+            if self._pending[0] is exchange and not self._writing_paused:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        raise ClientGone("the client closed the connection before the end of the answer")
+
+    def write_part(self, data: bytes) -> None:
+        """Write part of the answer of the exchange whose turn it is."""
+        self._transport.write(data)
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     @property
     def idle(self) -> bool:
@@ -262,6 +291,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._transport.abort()
+
+    def _allow(self, seconds: float) -> None:
+        """Give the client this long for its next step; what it has to read comes first."""
+        if not self._writing_paused:
+            self.due = self._listener.clock + seconds
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol (Java's client does) again, without the offer.

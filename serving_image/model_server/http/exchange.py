@@ -8,6 +8,8 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from model_server.http.stream import ResponseStream
+
 if TYPE_CHECKING:
     from model_server.http.connection import Connection
 
@@ -32,10 +34,12 @@ class Exchange:
         "body",
         "gone",
         "headers",
+        "http_version",
         "keep_alive",
         "method",
         "received",
         "response",
+        "streaming",
         "target",
     )
 
@@ -47,6 +51,7 @@ class Exchange:
         headers: Mapping[bytes, bytes],
         body: bytes,
         keep_alive: bool,
+        http_version: str = "1.1",
     ) -> None:
         self._connection = connection
         self._on_gone: Callable[[], object] | None = None
@@ -56,8 +61,11 @@ class Exchange:
         """Names in lower case; values of a repeated header are joined with ", "."""
         self.body = body
         self.keep_alive = keep_alive
+        self.http_version = http_version
         self.received = monotonic()
         self.answered = False
+        self.streaming = False
+        """Part of the answer may have been sent, and its end has not."""
         self.gone = False
         """The client left: an answer goes nowhere."""
         self.response: bytes | None = None
@@ -96,8 +104,10 @@ class Exchange:
     def respond(
         self, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
     ) -> None:
-        """Send the answer, once; after that calls are ignored."""
+        """Send the answer, once; later calls are ignored, but for cutting off an unfinished stream."""
         if self.answered:
+            if self.streaming:
+                self._connection.abort()
             return
         self.answered = True
         # The callback holds what holds this exchange: let go, or only the garbage collector frees them.
@@ -109,6 +119,21 @@ class Exchange:
     def respond_json(self, status: int, document: object) -> None:
         """Send a JSON answer."""
         self.respond(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def stream(
+        self, status: int = 200, content_type: bytes = JSON, headers: Iterable[Header] = ()
+    ) -> ResponseStream:
+        """Begin an answer whose body comes in parts. For coroutine handlers; see ResponseStream."""
+        self.answered = self.streaming = True
+        chunked = self.http_version != "1.0"
+        self.keep_alive = self.keep_alive and chunked
+        lines = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
+        lines += [b"%s: %s\r\n" % header for header in headers]
+        if chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        return ResponseStream(self._connection, self, b"".join((*lines, b"\r\n")), chunked)
 
     def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
         request_id = self.headers.get(b"x-request-id")

@@ -49,7 +49,7 @@ def load_version(model: ModelSettings, resolved: Resolved, settings: Settings, c
         try:
             check_signature(artifact, loaded.signature)
             _prove(artifact, loaded)
-            return Loaded(artifact, loaded, warm_up(loaded, model))
+            return Loaded(artifact, loaded, warm_up(loaded, model, settings.inline_ms / 1000))
         except BaseException:
             loaded.close()
             raise

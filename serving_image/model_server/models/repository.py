@@ -155,6 +155,12 @@ class Repository:
         loop = asyncio.get_running_loop()
         return Plan(await loop.run_in_executor(self._loader, resolve, settings, registry))
 
+    async def load(self, name: str) -> Served:
+        """Load what the model's source means now, in this process alone. Raises NotFound, LoadFailed."""
+        plan = await self.resolve(name)
+        await self.apply(name, plan)
+        return self.get(name)
+
     async def prepare(self, name: str, resolved: Resolved, stamp: str, as_default: bool) -> None:
         """Load and warm a version beside those that serve. Raises NotFound, LoadFailed."""
         entry = self.entry(name)

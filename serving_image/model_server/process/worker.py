@@ -18,7 +18,7 @@ from model_server.models.repository import Repository
 from model_server.models.source import Plan
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
-from model_server.process.memory import unmap_big_blocks_when_freed
+from model_server.process.memory import return_freed_memory, unmap_big_blocks_when_freed
 from model_server.process.state import ServerState
 from model_server.process.watcher import Watcher
 from model_server.protocols.mlflow_webhook import MlflowWebhook
@@ -95,7 +95,7 @@ class Worker:
                 self.listener.abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
-            gc.collect()
+            return_freed_memory()
             gc.freeze()
             if self._place.replacement:
                 await self._listen()
