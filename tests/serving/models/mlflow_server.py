@@ -59,7 +59,9 @@ class MlflowServer:
             )
         limit = time.monotonic() + START_SECONDS
         while not self._answers():
-            assert time.monotonic() < limit, (self.folder / "mlflow.log").read_text()[-3000:]
+            if time.monotonic() > limit:
+                self.stop()
+                raise TimeoutError((self.folder / "mlflow.log").read_text()[-3000:])
             time.sleep(0.2)
 
     def stop(self) -> None:
