@@ -6,6 +6,7 @@ import signal
 import socket
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 import uvloop
 
@@ -15,10 +16,13 @@ from model_server.http.listener import Listener
 from model_server.http.router import Router
 from model_server.http2.listener import Listener as GrpcListener
 from model_server.models.repository import Repository
+from model_server.models.source import Plan
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
-from model_server.process.memory import return_freed_memory
+from model_server.process.memory import return_freed_memory, unmap_big_blocks_when_freed
 from model_server.process.state import ServerState
+from model_server.process.watcher import Watcher
+from model_server.protocols.mlflow_webhook import MlflowWebhook
 from model_server.protocols.oip import OpenInferenceRest
 from model_server.protocols.oip_statistics import ModelStatistics
 from model_server.settings import Settings
@@ -50,6 +54,8 @@ class Place:
     """This worker takes a dead one's place: clients wait until it can answer, and see no "not ready"."""
     unloaded: frozenset[str] = frozenset()
     """Declared models that were unloaded before this worker started."""
+    plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the other workers serve, as Plan.as_json gives it, by model."""
 
 
 class Worker:
@@ -66,6 +72,7 @@ class Worker:
         self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
         ModelStatistics(self.service, place.metrics).add_routes(self.router)
+        MlflowWebhook(self.repository, self.state).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
         self.grpc_listener: GrpcListener | None = None
         if place.grpc_socket is not None:
@@ -85,12 +92,14 @@ class Worker:
         # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
         if not self._place.replacement:
             await self._listen()
-        loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
+        plans = {name: Plan.from_json(plan) for name, plan in self._place.plans.items()}
+        loading = loop.create_task(self.repository.load_all(plans, besides=self._place.unloaded))
         stopping = loop.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
-            if not self._enough_to_start():
+            # A replacement stays: it can load later what it cannot now, and its siblings serve on.
+            if not self._enough_to_start() and not self._place.replacement:
                 self._abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
@@ -102,7 +111,10 @@ class Worker:
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
             )
+            watcher = Watcher(self.repository, self.state, self._settings, leads=self._place.number == 0)
+            watching = loop.create_task(watcher.run())
             await stopping
+            watching.cancel()
         else:
             loading.cancel()
         return await self._drain()
@@ -172,6 +184,8 @@ class Worker:
 
 def run_worker(settings: Settings, place: Place) -> int:
     """Serve in this process until told to stop; return the exit code."""
+
+    unmap_big_blocks_when_freed()
 
     async def run() -> int:
         return await Worker(settings, place).run()
