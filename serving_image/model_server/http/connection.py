@@ -13,6 +13,7 @@ import httptools
 import orjson
 
 from model_server.http.exchange import Exchange
+from model_server.http.stream import STREAMED, Stream
 from model_server.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_pending",
         "_reading_paused",
+        "_stream",
         "_target",
         "_transport",
+        "_writable",
         "_writing_paused",
         "due",
     )
@@ -72,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._discarding = False
         self._reading_paused = False
         self._writing_paused = False
+        self._stream: Stream | None = None
+        self._writable: asyncio.Future[None] | None = None
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 
@@ -115,19 +120,32 @@ class Connection(asyncio.Protocol):
         if not self._pending:
             return False
         self._discarding = True
+        if self._stream is not None:
+            self._break_stream("the connection was closed before the body was complete")
         return True
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. The client does not read: do not read from it either."""
         self._writing_paused = True
         self.due = self._listener.clock + self._limits.write_timeout_seconds
-        self._balance_reading()
+        self.balance_reading()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._writing_paused = False
-        self.due = self._listener.clock + self._limits.idle_timeout_seconds
-        self._balance_reading()
+        if not self._pending:
+            self.due = self._listener.clock + self._limits.idle_timeout_seconds
+        elif self._stream is None:
+            self.due = float("inf")
+        if self._writable is not None:
+            self._writable.set_result(None)
+            self._writable = None
+        self.balance_reading()
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Limit of a request's body."""
+        return self._limits.max_body_bytes
 
     # httptools callbacks
 
@@ -169,6 +187,11 @@ class Connection(asyncio.Protocol):
             raise _Refused(400, "HTTP/1.1 needs a Host header")
         coding = headers.get(b"transfer-encoding")
         length = headers.get(b"content-length")
+        streamed = (
+            b"content-type" in headers
+            and headers[b"content-type"].lower().startswith(STREAMED)
+            and self._parser.get_method() == b"POST"
+        )
         if coding is not None:
             # Two ways to say where the body ends, or an unknown one, is how requests are smuggled.
             if length is not None or version != "1.1":
@@ -177,7 +200,7 @@ class Connection(asyncio.Protocol):
                 raise _Refused(
                     501, f"Transfer-Encoding {coding.decode('latin-1')!r:.50} is not supported, only chunked"
                 )
-        elif length is not None and int(length) > self._limits.max_body_bytes:
+        elif length is not None and int(length) > self._limits.max_body_bytes and not streamed:
             raise _Refused(
                 413, f"the body has {int(length)} bytes; the limit is {self._limits.max_body_bytes}"
             )
@@ -188,9 +211,16 @@ class Connection(asyncio.Protocol):
                 raise _Refused(417, f"Expect {expect.decode('latin-1')!r:.50} is not supported")
             if not self._pending:
                 self._transport.write(_CONTINUE)
+        if streamed and not self._parser.should_upgrade() and not self._discarding:
+            self._begin_stream(version == "1.1")
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
+        if self._stream is not None:
+            self.due = self._listener.clock + self._limits.body_timeout_seconds
+            self._stream.feed(body)
+            self.balance_reading()
+            return
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
             raise _Refused(413, f"the body is over the limit of {self._limits.max_body_bytes} bytes")
@@ -199,7 +229,13 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole: hand it over."""
         parser = self._parser
-        if parser.should_upgrade():
+        if parser.should_upgrade() or self._discarding:
+            return
+        if self._stream is not None:
+            self._in_request = False
+            self.due = float("inf")
+            stream, self._stream = self._stream, None
+            stream.finish()
             return
         parts = self._body
         body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
@@ -212,8 +248,22 @@ class Connection(asyncio.Protocol):
         self._pending.append(exchange)
         self.due = float("inf")
         if len(self._pending) >= self._limits.max_pipelined:
-            self._balance_reading()
+            self.balance_reading()
         self._dispatch(exchange)
+
+    def _begin_stream(self, chunked: bool) -> None:
+        """Hand the request over now; its body follows."""
+        parser = self._parser
+        keep_alive = parser.should_keep_alive() and not self._listener.draining
+        exchange = Exchange(self, parser.get_method(), self._target, self._headers, b"", keep_alive)
+        self._stream = exchange.stream = Stream(self, exchange, chunked)
+        self._pending.append(exchange)
+        self._dispatch(exchange)
+
+    def _break_stream(self, message: str) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.fail(message)
 
     # answers
 
@@ -236,8 +286,28 @@ class Connection(asyncio.Protocol):
             return
         if not pending:
             self.due = self._listener.clock + self._limits.idle_timeout_seconds
+        elif pending[0].turn is not None and not pending[0].turn.done():
+            pending[0].turn.set_result(None)
         if self._reading_paused:
-            self._balance_reading()
+            self.balance_reading()
+
+    async def turn_of(self, exchange: Exchange) -> None:
+        """Wait until the answers before this one are written."""
+        if self._pending and self._pending[0] is not exchange:
+            exchange.turn = asyncio.get_running_loop().create_future()
+            await exchange.turn
+
+    def write_part(self, data: bytes) -> None:
+        """Write a part of the answer whose turn it is."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Wait until the client has read most of what was written."""
+        if self._writing_paused:
+            if self._writable is None:
+                self._writable = asyncio.get_running_loop().create_future()
+            await self._writable
 
     @property
     def idle(self) -> bool:
@@ -280,6 +350,10 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read further, after the answers still owed, then close."""
         self._discarding = True
+        if self._stream is not None:
+            self._listener.refused(status)
+            self._break_stream(message)
+            return
         self._body.clear()
         self._listener.refused(status)
         exchange = Exchange(self, b"GET", self._target, {}, b"", keep_alive=False)
@@ -294,10 +368,20 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         self.due = self._listener.clock + _LINGER_SECONDS
 
-    def _balance_reading(self) -> None:
-        pause = self._writing_paused or len(self._pending) >= self._limits.max_pipelined
+    def balance_reading(self) -> None:
+        """Read from the client, or stop, as writing, pipelining and streaming allow."""
+        stream = self._stream
+        pause = (
+            self._writing_paused
+            or len(self._pending) >= self._limits.max_pipelined
+            or (stream is not None and stream.full)
+        )
         if pause != self._reading_paused and not self._transport.is_closing():
             self._reading_paused = pause
+            if stream is not None and not self._writing_paused:
+                # The client's time to send the rest runs only while we read.
+                limit = self._limits.body_timeout_seconds
+                self.due = float("inf") if pause else self._listener.clock + limit
             if pause:
                 self._transport.pause_reading()
             else:

@@ -9,7 +9,10 @@ from urllib.parse import parse_qs
 import orjson
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from model_server.http.connection import Connection
+    from model_server.http.stream import Stream
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -36,7 +39,9 @@ class Exchange:
         "method",
         "received",
         "response",
+        "stream",
         "target",
+        "turn",
     )
 
     def __init__(
@@ -62,6 +67,10 @@ class Exchange:
         """The client left: an answer goes nowhere."""
         self.response: bytes | None = None
         """The answer while it waits for earlier ones on a pipelined connection."""
+        self.stream: Stream | None = None
+        """Set when the body is handed over as it arrives; `body` is empty then."""
+        self.turn: Future[None] | None = None
+        """Resolved by Connection when the answers before this one are written."""
 
     @property
     def path(self) -> bytes:
@@ -73,6 +82,11 @@ class Exchange:
         """The decoded query."""
         raw = self.target.partition(b"?")[2]
         return parse_qs(raw.decode("ascii", "replace"), keep_blank_values=True)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The settings' limit, for handlers that make a body larger than it came."""
+        return self._connection.max_body_bytes
 
     @property
     def request_id(self) -> str:
@@ -104,11 +118,30 @@ class Exchange:
         self._on_gone = None
         if self.gone:
             return
+        if self.stream is not None and not self.stream.finished:
+            self.keep_alive = False
         self._connection.send(self, self._render(status, body, content_type, headers))
 
     def respond_json(self, status: int, document: object) -> None:
         """Send a JSON answer."""
         self.respond(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def streaming_head(
+        self, status: int, content_type: bytes, headers: Iterable[Header], chunked: bool
+    ) -> bytes:
+        """The head of an answer whose length is not known yet; see Stream.start."""
+        self.answered = True
+        parts = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
+        if chunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        request_id = self.headers.get(b"x-request-id")
+        if request_id is not None:
+            parts.append(b"x-request-id: %s\r\n" % request_id)
+        parts += [b"%s: %s\r\n" % header for header in headers]
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
 
     def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
         request_id = self.headers.get(b"x-request-id")
