@@ -3,9 +3,9 @@
     {"sepal length": 5.1, …}     →   {"row": 0, "prediction": {…}}
     {"sepal length": "x", …}     →   {"row": 1, "error": "feature 'sepal length': got …"}
 
-A row that fails does not end the others. Memory is bounded: rows that arrive together run together, a few runs
-are under way at a time, and nobody reads on while answers wait for the client. Blank lines are skipped, and
-counted. If the body breaks off, the last line is `{"error": …}` without a row, and the connection ends.
+A row that fails does not end the others. Memory is bounded: rows that arrive together run together, a few
+runs are under way at a time, and nobody reads on while answers wait for the client. Blank lines are skipped,
+and counted. If the body breaks off, the last line is `{"error": …}` without a row, and the connection ends.
 """
 
 import asyncio

@@ -41,8 +41,8 @@ def describe(repository: Repository, routes: list[tuple[str, str, Handler]]) -> 
             "title": "model-server",
             "version": model_server.__version__,
             "description": "Inference over the Open Inference Protocol, TensorFlow Serving's and MLflow's "
-            "REST interfaces, and plain named features. NaN and infinities have no JSON form: they are refused in "
-            "requests and null in answers; binary tensors carry them. Request bodies may be compressed "
+            "REST interfaces, and plain named features. NaN and infinities have no JSON form: they are "
+            "refused in requests and null in answers; binary tensors carry them. Request bodies may be compressed "
             "(Content-Encoding: gzip or deflate).",
         },
         "paths": paths,

@@ -9,6 +9,7 @@ from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.openapi import schemas
 from model_server.protocols.openapi.schemas import Schema
+from model_server.tensors import TensorSpec
 
 JSON = "application/json"
 NDJSON = STREAMED.decode()
@@ -162,6 +163,13 @@ for _suffix in _MODEL_VERSION:
     OPERATIONS["POST", f"{_base}:regress"] = _runs(_EXAMPLES, _RESULTS)
 
 
+def _shape(spec: TensorSpec) -> Schema:
+    sizes = [{"const": size} if size >= 0 else {"type": "integer", "minimum": 0} for size in spec.shape]
+    # prefixItems must not be empty.
+    fixed: Schema = {"prefixItems": sizes} if sizes else {}
+    return {"type": "array", **fixed, "minItems": len(sizes), "maxItems": len(sizes)}
+
+
 def _infer(served: Served) -> Operation:
     tensors = [
         {
@@ -170,15 +178,7 @@ def _infer(served: Served) -> Operation:
             "properties": {
                 "name": {"const": spec.name},
                 "datatype": {"const": spec.datatype},
-                "shape": {
-                    "type": "array",
-                    "prefixItems": [
-                        {"const": size} if size >= 0 else {"type": "integer", "minimum": 0}
-                        for size in spec.shape
-                    ],
-                    "minItems": len(spec.shape),
-                    "maxItems": len(spec.shape),
-                },
+                "shape": _shape(spec),
                 "data": {
                     "description": "Flat in row-major order, or nested like the shape.",
                     "type": "array",
