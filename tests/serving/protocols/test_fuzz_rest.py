@@ -42,9 +42,7 @@ SPARE = ["none", "a%2Fb", "\N{SNOWMAN}"]
 @pytest.fixture(scope="module")
 def fuzzed(declared: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = [model for model in declared if model["name"] in NAMES]
-    server = Server(
-        tmp_path_factory.mktemp("fuzzed"), {"models": models, "default_model": "iris"}
-    )
+    server = Server(tmp_path_factory.mktemp("fuzzed"), {"models": models, "default_model": "iris"})
     try:
         yield server.until_ready()
     finally:
@@ -63,6 +61,7 @@ def aim(case: Any, name: str, version: str) -> Any:
     return case
 
 
+@pytest.mark.timeout(3600)
 def test_whatever_is_sent(fuzzed: Server) -> None:
     schema = schemathesis.openapi.from_url(f"http://{fuzzed.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -73,7 +72,6 @@ def test_whatever_is_sent(fuzzed: Server) -> None:
     memory: list[tuple[int, float]] = []
     failures: list[str] = []
     session = requests.Session()
-    import time
     for number, (operation, weight) in enumerate(zip(operations, weights, strict=True)):
         share = max(4, REQUESTS * weight // sum(weights))
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -83,14 +81,15 @@ def test_whatever_is_sent(fuzzed: Server) -> None:
                 continue  # nothing about this operation can be wrong
             except FailureGroup as group:
                 failures += [f"{operation.label}: {failure!s:.1500}" for failure in group.exceptions]
-        print(f"{time.monotonic():.1f}", operation.label, sent.total())
         memory.append((sent.total(), resident_mib(fuzzed.process.pid)))
     print(f"\n{sent.total()} requests to {len(operations)} operations: {dict(sorted(sent.items()))}")
     assert not failures, "\n\n".join(failures)
     assert sent.total() > REQUESTS * 0.9
     assert sent[200] > REQUESTS * 0.1
     assert sent[400] > REQUESTS * 0.1
-    print(f"memory: {memory[0][1]:.1f} MiB, after half {memory[len(memory) // 2][1]:.1f}, {memory[-1][1]:.1f}")
+    print(
+        f"memory: {memory[0][1]:.1f} MiB, after half {memory[len(memory) // 2][1]:.1f}, {memory[-1][1]:.1f}"
+    )
     assert memory[-1][1] - memory[len(memory) // 4][1] < 30
     assert fuzzed.get("/v2/health/ready")[0] == 200
     assert fuzzed.post("/predict/iris", record(ROWS[0]))[1]["prediction"]["label"] == "setosa"
@@ -114,7 +113,6 @@ def examples_of(
         aim(case, name, version)
         response = case.call(session=session, timeout=10)
         sent[response.status_code] += 1
-        if response.elapsed > 0.5: print("SLOW", response.elapsed, operation.label, case.headers, case.media_type, repr(case.body)[:100], response.status_code)
         case.validate_response(response, checks=CHECKS)
 
     return run
