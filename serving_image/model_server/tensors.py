@@ -75,6 +75,12 @@ class TensorSpec:
 
         Raises InvalidRequest that starts with `where`.
         """
+        if datatype == self.datatype and type(shape) is list and len(shape) == len(self.shape):
+            for size, expected in zip(shape, self.shape):  # noqa: B905 - their lengths are equal; this is hot
+                if type(size) is not int or (size != expected and expected != -1) or size <= 0:
+                    break
+            else:
+                return tuple(shape)
         if datatype != self.datatype:
             raise InvalidRequest(f"{where}.datatype: got {datatype!r:.100}, expected {self.datatype!r}")
         if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
@@ -199,11 +205,19 @@ def _from_widest(data: Array, spec: TensorSpec, shape: tuple[int, ...], where: s
     count = math.prod(shape)
     if data.size != count:
         raise InvalidRequest(f"{where}.data: {data.size} elements, expected {count} for shape {list(shape)}")
-    if data.dtype != spec.dtype and count:
+    if data.dtype == spec.dtype or not count:
+        return data.astype(spec.dtype, copy=False).reshape(shape)
+    if spec.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            narrow = data.astype(spec.dtype)
+        fits = bool(np.isfinite(narrow).all())
+    else:
         lowest, highest = spec.limits
-        if not (lowest <= data.min() and data.max() <= highest):
-            raise _out_of_range(data.tolist(), spec, where)
-    return data.astype(spec.dtype, copy=False).reshape(shape)
+        fits = bool(lowest <= data.min() and data.max() <= highest)
+        narrow = data.astype(spec.dtype)
+    if not fits:
+        raise _out_of_range(data.tolist(), spec, where)
+    return narrow.reshape(shape)
 
 
 def _out_of_range(flat: list[Any], spec: TensorSpec, where: str) -> InvalidRequest:

@@ -26,6 +26,17 @@ def chunked(*parts: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
+def cut_after(do: Callable[[], object]) -> float:
+    """Seconds until the server ends the connection that `do` writes to."""
+    began = time.monotonic()
+    while time.monotonic() - began < 20:
+        try:
+            do()
+        except OSError:
+            break
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -65,7 +76,8 @@ def test_good_forms_are_answered(shared: Server, request_: bytes) -> None:
         (LINE + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
         (LINE + HOST + b"Transfer-Encoding: xchunked\r\n\r\n", 501),
         (LINE + HOST + b"Transfer-Encoding : chunked\r\n\r\n" + chunked(BODY), 400),
-        (LINE + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + chunked(BODY), 400),
+        (LINE + HOST + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n" + chunked(BODY), 400),
+        (LINE + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n" + chunked(BODY), 400),
         (LINE.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(BODY), 400),
         (LINE + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (LINE + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
@@ -139,13 +151,6 @@ def test_head_has_headers_only(shared: Server) -> None:
     assert b"content-length: 13" in raw
 
 
-def test_a_half_closed_client_gets_its_answer(shared: Server) -> None:
-    with shared.connect() as sock:
-        sock.sendall(LINE + HOST + LENGTH + b"\r\n" + BODY)
-        sock.shutdown(socket.SHUT_WR)
-        assert statuses(read_all(sock)) == [200]
-
-
 def test_an_upgrade_is_declined_by_an_answer(shared: Server) -> None:
     offer = (
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
@@ -178,24 +183,16 @@ def test_a_stalled_client_is_let_go(shared: Server, part: bytes) -> None:
 def test_a_dripping_client_is_let_go(shared: Server) -> None:
     with shared.connect() as sock:
         sock.sendall(LINE + HOST)
-        began = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, whichever comes first
-            while time.monotonic() - began < 10:
-                sock.sendall(b"X: y\r\n")
-                time.sleep(0.05)
-        assert time.monotonic() - began < 5
+        assert cut_after(lambda: (sock.sendall(b"X: y\r\n"), time.sleep(0.05))) < 5
 
 
 def test_a_client_that_does_not_read_is_not_read_from(start: Callable[..., Server]) -> None:
     server = start({"http": {"write_timeout_seconds": 0.5}}).until_ready()
+    sent: list[int] = []
     with server.connect() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(3)
-        sent = 0
-        with pytest.raises(OSError):  # noqa: PT011 - the server cuts the connection after the write timeout
-            while sent < 200_000_000:
-                sent += sock.send(LIVE.replace(b"/v2/health/live", b"/metrics") + b"\r\n")
-    assert sent < 50_000_000
+        ask = LIVE.replace(b"/v2/health/live", b"/metrics") + b"\r\n"
+        assert cut_after(lambda: sent.append(sock.send(ask))) < 15
+    assert sum(sent) < 50_000_000
     assert server.get("/v2/health/live")[0] == 200
 
 

@@ -22,7 +22,7 @@ class Cost:
         if known is None:
             self._seconds[key] = seconds
             return
-        # A slow run was more often interrupted by a neighbour on this machine than really dear.
+        # A single slow run says little: caches were cold, or memory had to be found.
         weight = _FASTER_WEIGHT if seconds < known else _SLOWER_WEIGHT
         self._seconds[key] = known + weight * (min(seconds, _OUTLIER * known) - known)
 

@@ -6,10 +6,9 @@ event loop; a longer one in a thread. Everything here but `_run_in_thread` happe
 """
 
 import asyncio
-import math
 from collections import deque
 from concurrent.futures import Executor
-from time import monotonic
+from time import monotonic, thread_time
 
 import numpy as np
 
@@ -21,6 +20,9 @@ from model_server.settings import ModelSettings
 from model_server.telemetry.logs import log
 from model_server.telemetry.model_meters import ModelMeters
 from model_server.tensors import Array
+
+_SURPRISE = 25.0
+"""Times the inline limit: far more than a wrong guess of the cost can explain."""
 
 
 class Lane:
@@ -42,6 +44,7 @@ class Lane:
         self._executor = executor
         self._cost = learned.cost
         self._inline_seconds = inline_seconds
+        self._inline_limit = inline_seconds if model.steady else 0.0
         self._max_rows = learned.max_rows
         self._window_seconds = settings.batching.window_ms / 1000
         self._fixed_tails = all(-1 not in spec.shape[1:] for spec in model.signature.inputs)
@@ -51,6 +54,7 @@ class Lane:
         self._running: list[list[Call]] = []
         self._turn_due = False
         self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = 0.0
         self._closing: asyncio.Future[None] | None = None
 
     def submit(self, call: Call) -> None:
@@ -72,7 +76,9 @@ class Lane:
             call.rows = _rows(call)
         self._insert(call)
         self._waiting += 1
-        if not self._turn_due and len(self._running) < self.settings.concurrency:
+        if len(self._running) >= self.settings.concurrency:
+            self._watch_until(call.deadline)
+        elif not self._turn_due:
             self._turn_due = True
             if self._window_seconds:
                 self._loop.call_later(self._window_seconds, self._turn)
@@ -118,16 +124,26 @@ class Lane:
             if not batch:
                 break
             elements = sum(array.size for call in batch for array in call.inputs.values())
-            if self._cost.expect(elements) <= self._inline_seconds:
-                self._run(batch, elements)
-                spent += batch[0].finished - batch[0].started
+            if self._cost.expect(elements) <= self._inline_limit:
+                took = self._run(batch, elements)
+                spent += took
+                if took > _SURPRISE * self._inline_seconds:
+                    self._leave_the_loop(took)
                 self._answer(batch)
             else:
                 self._running.append(batch)
                 self._executor.submit(self._run_in_thread, batch, elements)
-        if self._waiting or self._running:
+        if self._running:
             self._watch_deadlines()
         self._closed_if_idle()
+
+    def _leave_the_loop(self, took: float) -> None:
+        """A run was far longer than foretold: from now on this model runs in threads only."""
+        self._inline_limit = 0.0
+        log.warning(
+            "the model took longer than foretold; it runs in threads from now on",
+            extra={"model": self.settings.name, "ms": round(took * 1000, 1)},
+        )
 
     def _take(self) -> list[Call]:
         """The next calls that can share a run, oldest first; none if nothing alive waits."""
@@ -171,9 +187,13 @@ class Lane:
             return True
         return all(first.inputs[name].shape[1:] == array.shape[1:] for name, array in other.inputs.items())
 
-    def _run(self, batch: list[Call], elements: int) -> None:
-        """Fill in results or errors; never raises."""
+    def _run(self, batch: list[Call], elements: int) -> float:
+        """Fill in results or errors; never raises. Returns this thread's CPU seconds.
+
+        Decisions rest on CPU time: by the clock, a busy neighbour on the machine makes every model slow.
+        """
         started = monotonic()
+        cpu_started = thread_time()
         if len(batch) == 1:
             self._run_one(batch[0])
         else:
@@ -183,12 +203,14 @@ class Lane:
                 # One call's values may have broken it for all: each gets what it would have got alone.
                 for call in batch:
                     self._run_one(call)
+        cpu = thread_time() - cpu_started
         finished = monotonic()
         for call in batch:
             call.started = started
             call.finished = finished
         if batch[0].error is None:
-            self._cost.observe(elements, finished - started)
+            self._cost.observe(elements, cpu)
+        return cpu
 
     def _run_one(self, call: Call) -> None:
         call.batch_rows = call.rows or 1
@@ -244,15 +266,22 @@ class Lane:
 
     def _watch_deadlines(self) -> None:
         """Have calls that wait, or run in a thread, answered when their time is over."""
+        deadlines = [
+            call.deadline
+            for calls in (self._queue, *self._running)
+            for call in calls
+            if not call.cancelled and call.deadline is not None
+        ]
+        if deadlines:
+            self._watch_until(min(deadlines))
+
+    def _watch_until(self, deadline: float) -> None:
         if self._watch is not None:
-            return
-        deadline = math.inf
-        for calls in (self._queue, *self._running):
-            for call in calls:
-                if not call.cancelled and call.deadline is not None:
-                    deadline = min(deadline, call.deadline)
-        if deadline != math.inf:
-            self._watch = self._loop.call_later(max(0.001, deadline - monotonic()), self._expire_due)
+            if self._watch_at <= deadline:
+                return
+            self._watch.cancel()
+        self._watch_at = deadline
+        self._watch = self._loop.call_later(max(0.001, deadline - monotonic()), self._expire_due)
 
     def _expire_due(self) -> None:
         self._watch = None

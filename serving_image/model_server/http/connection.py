@@ -5,6 +5,7 @@ the order of their requests, and stops reading from clients that do not read.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, cast
 import httptools
 import orjson
 
+from model_server.errors import ClientGone, ServerError
+from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
-from model_server.http.stream import STREAMED, Stream
+from model_server.http.incoming import STREAMED, IncomingBody
 from model_server.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -40,21 +43,20 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_closing",
         "_discarding",
         "_dispatch",
         "_head_bytes",
         "_headers",
         "_in_request",
+        "_incoming",
         "_limits",
         "_listener",
         "_parser",
         "_pending",
         "_reading_paused",
-        "_stream",
         "_target",
         "_transport",
-        "_writable",
+        "_waiters",
         "_writing_paused",
         "due",
     )
@@ -71,12 +73,11 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._in_request = False
-        self._closing = False
         self._discarding = False
         self._reading_paused = False
         self._writing_paused = False
-        self._stream: Stream | None = None
-        self._writable: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._incoming: IncomingBody | None = None
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 
@@ -85,7 +86,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        self._allow(self._limits.header_timeout_seconds)
         if not self._listener.opened(self):
             self._transport.abort()
 
@@ -93,10 +94,10 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         del exc
         self._listener.closed(self)
-        self._closing = True
         while self._pending:
             self._pending.popleft().client_gone()
         self._body.clear()
+        self._wake_waiters()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -115,14 +116,10 @@ class Connection(asyncio.Protocol):
             self._refuse(400, f"not HTTP/1.1: {error}")
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol. A half-closed client still gets its answers."""
-        self._closing = True
-        if not self._pending:
-            return False
-        self._discarding = True
-        if self._stream is not None:
-            self._break_stream("the connection was closed before the body was complete")
-        return True
+        """See asyncio.Protocol. Whoever stops sending is taken to be gone: most clients close both ways at
+        once, which looks the same, and work that nobody waits for must not run.
+        """
+        return False
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. The client does not read: do not read from it either."""
@@ -133,19 +130,12 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._writing_paused = False
-        if not self._pending:
-            self.due = self._listener.clock + self._limits.idle_timeout_seconds
-        elif self._stream is None:
-            self.due = float("inf")
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        self._wake_waiters()
+        if self._incoming is not None:
+            self._allow(self._limits.body_timeout_seconds)
+        else:
+            self._allow(math.inf if self._pending else self._limits.idle_timeout_seconds)
         self.balance_reading()
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Limit of a request's body."""
-        return self._limits.max_body_bytes
 
     # httptools callbacks
 
@@ -155,7 +145,7 @@ class Connection(asyncio.Protocol):
         self._headers = {}
         self._target = b""
         self._head_bytes = 0
-        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        self._allow(self._limits.header_timeout_seconds)
 
     def on_url(self, url: bytes) -> None:
         """Part of the request target."""
@@ -204,7 +194,7 @@ class Connection(asyncio.Protocol):
             raise _Refused(
                 413, f"the body has {int(length)} bytes; the limit is {self._limits.max_body_bytes}"
             )
-        self.due = self._listener.clock + self._limits.body_timeout_seconds
+        self._allow(self._limits.body_timeout_seconds)
         expect = headers.get(b"expect")
         if expect is not None:
             if expect.lower() != b"100-continue":
@@ -212,13 +202,13 @@ class Connection(asyncio.Protocol):
             if not self._pending:
                 self._transport.write(_CONTINUE)
         if streamed and not self._parser.should_upgrade() and not self._discarding:
-            self._begin_stream(version == "1.1")
+            self._hand_over_early()
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
-        if self._stream is not None:
-            self.due = self._listener.clock + self._limits.body_timeout_seconds
-            self._stream.feed(body)
+        if self._incoming is not None:
+            self._allow(self._limits.body_timeout_seconds)
+            self._incoming.feed(body)
             self.balance_reading()
             return
         self._body_bytes += len(body)
@@ -231,11 +221,11 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if parser.should_upgrade() or self._discarding:
             return
-        if self._stream is not None:
+        if self._incoming is not None:
             self._in_request = False
-            self.due = float("inf")
-            stream, self._stream = self._stream, None
-            stream.finish()
+            self._allow(math.inf)
+            self._incoming.finish()
+            self._incoming = None
             return
         parts = self._body
         body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
@@ -244,26 +234,31 @@ class Connection(asyncio.Protocol):
             self._body_bytes = 0
         self._in_request = False
         keep_alive = parser.should_keep_alive() and not self._listener.draining
+        coding = self._headers.get(b"content-encoding")
+        if coding is not None:
+            try:
+                body = decompress(body, coding, self._limits.max_body_bytes)
+            except ServerError as error:
+                raise _Refused(error.status, error.message) from None
         exchange = Exchange(self, parser.get_method(), self._target, self._headers, body, keep_alive)
+        if not keep_alive:
+            exchange.http_version = parser.get_http_version()
         self._pending.append(exchange)
-        self.due = float("inf")
+        self._allow(math.inf)
         if len(self._pending) >= self._limits.max_pipelined:
             self.balance_reading()
         self._dispatch(exchange)
 
-    def _begin_stream(self, chunked: bool) -> None:
-        """Hand the request over now; its body follows."""
+    def _hand_over_early(self) -> None:
+        """Hand the request over before its body has come."""
         parser = self._parser
         keep_alive = parser.should_keep_alive() and not self._listener.draining
-        exchange = Exchange(self, parser.get_method(), self._target, self._headers, b"", keep_alive)
-        self._stream = exchange.stream = Stream(self, exchange, chunked)
+        exchange = Exchange(
+            self, parser.get_method(), self._target, self._headers, b"", keep_alive, parser.get_http_version()
+        )
+        self._incoming = exchange.incoming = IncomingBody(self, exchange)
         self._pending.append(exchange)
         self._dispatch(exchange)
-
-    def _break_stream(self, message: str) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.fail(message)
 
     # answers
 
@@ -281,33 +276,35 @@ class Connection(asyncio.Protocol):
         while pending and pending[0].response is not None:
             last = pending.popleft()
             self._transport.write(cast(bytes, last.response))
-        if not last.keep_alive or (self._closing and not pending):
+        if not last.keep_alive:
             self._close()
             return
+        if self._waiters:
+            self._wake_waiters()
         if not pending:
-            self.due = self._listener.clock + self._limits.idle_timeout_seconds
-        elif pending[0].turn is not None and not pending[0].turn.done():
-            pending[0].turn.set_result(None)
+            self._allow(self._limits.idle_timeout_seconds)
         if self._reading_paused:
             self.balance_reading()
 
-    async def turn_of(self, exchange: Exchange) -> None:
-        """Wait until the answers before this one are written."""
-        if self._pending and self._pending[0] is not exchange:
-            exchange.turn = asyncio.get_running_loop().create_future()
-            await exchange.turn
+    async def until_writable(self, exchange: Exchange) -> None:
+        """Wait until it is this exchange's turn to write and the client reads. Raises ClientGone."""
+        while not exchange.gone and not self._transport.is_closing():
+            if self._pending[0] is exchange and not self._writing_paused:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        raise ClientGone("the client closed the connection before the end of the answer")
 
     def write_part(self, data: bytes) -> None:
-        """Write a part of the answer whose turn it is."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        """Write part of the answer of the exchange whose turn it is."""
+        self._transport.write(data)
 
-    async def writable(self) -> None:
-        """Wait until the client has read most of what was written."""
-        if self._writing_paused:
-            if self._writable is None:
-                self._writable = asyncio.get_running_loop().create_future()
-            await self._writable
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     @property
     def idle(self) -> bool:
@@ -330,6 +327,11 @@ class Connection(asyncio.Protocol):
         """Cut the connection."""
         self._transport.abort()
 
+    def _allow(self, seconds: float) -> None:
+        """Give the client this long for its next step; what it has to read comes first."""
+        if not self._writing_paused:
+            self.due = self._listener.clock + seconds
+
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol (Java's client does) again, without the offer.
 
@@ -350,9 +352,11 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read further, after the answers still owed, then close."""
         self._discarding = True
-        if self._stream is not None:
+        if self._incoming is not None:
+            # Its handler is at work already, and ends the answer that it has begun.
             self._listener.refused(status)
-            self._break_stream(message)
+            self._incoming.fail(message)
+            self._incoming = None
             return
         self._body.clear()
         self._listener.refused(status)
@@ -363,25 +367,23 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close so that the answer arrives: a reset while the client still sends would overtake it."""
         self._discarding = True
-        self._closing = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.due = self._listener.clock + _LINGER_SECONDS
 
     def balance_reading(self) -> None:
-        """Read from the client, or stop, as writing, pipelining and streaming allow."""
-        stream = self._stream
+        """Read from the client, or stop, as writing, pipelining and the handler allow."""
+        incoming = self._incoming
         pause = (
             self._writing_paused
             or len(self._pending) >= self._limits.max_pipelined
-            or (stream is not None and stream.full)
+            or (incoming is not None and incoming.full)
         )
         if pause != self._reading_paused and not self._transport.is_closing():
             self._reading_paused = pause
-            if stream is not None and not self._writing_paused:
+            if incoming is not None:
                 # The client's time to send the rest runs only while we read.
-                limit = self._limits.body_timeout_seconds
-                self.due = float("inf") if pause else self._listener.clock + limit
+                self._allow(math.inf if pause else self._limits.body_timeout_seconds)
             if pause:
                 self._transport.pause_reading()
             else:

@@ -8,11 +8,11 @@ from urllib.parse import parse_qs
 
 import orjson
 
-if TYPE_CHECKING:
-    from asyncio import Future
+from model_server.http.stream import ResponseStream
 
+if TYPE_CHECKING:
     from model_server.http.connection import Connection
-    from model_server.http.stream import Stream
+    from model_server.http.incoming import IncomingBody
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -35,13 +35,14 @@ class Exchange:
         "body",
         "gone",
         "headers",
+        "http_version",
+        "incoming",
         "keep_alive",
         "method",
         "received",
         "response",
-        "stream",
+        "streaming",
         "target",
-        "turn",
     )
 
     def __init__(
@@ -52,6 +53,7 @@ class Exchange:
         headers: Mapping[bytes, bytes],
         body: bytes,
         keep_alive: bool,
+        http_version: str = "1.1",
     ) -> None:
         self._connection = connection
         self._on_gone: Callable[[], object] | None = None
@@ -61,16 +63,17 @@ class Exchange:
         """Names in lower case; values of a repeated header are joined with ", "."""
         self.body = body
         self.keep_alive = keep_alive
+        self.http_version = http_version
         self.received = monotonic()
         self.answered = False
+        self.streaming = False
+        """Part of the answer may have been sent, and its end has not."""
+        self.incoming: IncomingBody | None = None
+        """Set when the body is handed over while it arrives; `body` is empty then."""
         self.gone = False
         """The client left: an answer goes nowhere."""
         self.response: bytes | None = None
         """The answer while it waits for earlier ones on a pipelined connection."""
-        self.stream: Stream | None = None
-        """Set when the body is handed over as it arrives; `body` is empty then."""
-        self.turn: Future[None] | None = None
-        """Resolved by Connection when the answers before this one are written."""
 
     @property
     def path(self) -> bytes:
@@ -82,11 +85,6 @@ class Exchange:
         """The decoded query."""
         raw = self.target.partition(b"?")[2]
         return parse_qs(raw.decode("ascii", "replace"), keep_blank_values=True)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """The settings' limit, for handlers that make a body larger than it came."""
-        return self._connection.max_body_bytes
 
     @property
     def request_id(self) -> str:
@@ -110,15 +108,18 @@ class Exchange:
     def respond(
         self, status: int, body: bytes, content_type: bytes = JSON, headers: Iterable[Header] = ()
     ) -> None:
-        """Send the answer, once; after that calls are ignored."""
+        """Send the answer, once; later calls are ignored, but for cutting off an unfinished stream."""
         if self.answered:
+            if self.streaming:
+                self._connection.abort()
             return
         self.answered = True
         # The callback holds what holds this exchange: let go, or only the garbage collector frees them.
         self._on_gone = None
         if self.gone:
             return
-        if self.stream is not None and not self.stream.finished:
+        if self.incoming is not None and not self.incoming.finished:
+            # What is left of the body is not read: the connection cannot be used again.
             self.keep_alive = False
         self._connection.send(self, self._render(status, body, content_type, headers))
 
@@ -126,22 +127,20 @@ class Exchange:
         """Send a JSON answer."""
         self.respond(status, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def streaming_head(
-        self, status: int, content_type: bytes, headers: Iterable[Header], chunked: bool
-    ) -> bytes:
-        """The head of an answer whose length is not known yet; see Stream.start."""
-        self.answered = True
-        parts = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
+    def stream(
+        self, status: int = 200, content_type: bytes = JSON, headers: Iterable[Header] = ()
+    ) -> ResponseStream:
+        """Begin an answer whose body comes in parts. For coroutine handlers; see ResponseStream."""
+        self.answered = self.streaming = True
+        chunked = self.http_version != "1.0"
+        self.keep_alive = self.keep_alive and chunked
+        lines = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
+        lines += [b"%s: %s\r\n" % header for header in headers]
         if chunked:
-            parts.append(b"transfer-encoding: chunked\r\n")
-        request_id = self.headers.get(b"x-request-id")
-        if request_id is not None:
-            parts.append(b"x-request-id: %s\r\n" % request_id)
-        parts += [b"%s: %s\r\n" % header for header in headers]
+            lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+            lines.append(b"connection: close\r\n")
+        return ResponseStream(self._connection, self, b"".join((*lines, b"\r\n")), chunked)
 
     def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
         request_id = self.headers.get(b"x-request-id")

@@ -35,7 +35,7 @@ class Router:
         """Route e.g. GET `/v2/models/{model}/ready`; parameters are handed over in their order.
 
         A parameter is one path segment. A segment can have fixed text after its parameter:
-        `/v1/models/{model}:predict`. `streams`: the handler takes `exchange.stream` where there is one.
+        `/v1/models/{model}:predict`. `streams`: the handler takes `exchange.incoming` where there is one.
         """
         segments = tuple(template.encode().decode("ascii").strip("/").split("/"))
         self._routes.setdefault(segments, {})[method.encode()] = handler
@@ -58,10 +58,7 @@ class Router:
             if found is None:
                 found = self._find(exchange)
             handler, parameters = found
-            if b"content-encoding" in exchange.headers and exchange.body:
-                self._run_task(exchange, self._decompress(exchange))
-                return
-            if exchange.stream is not None and handler not in self._streaming:
+            if exchange.incoming is not None and handler not in self._streaming:
                 path = exchange.path.decode("latin-1")
                 respond_error(exchange, UnsupportedMediaType(f"{path!r:.200} does not take NDJSON"))
                 return
@@ -80,10 +77,14 @@ class Router:
             raise InvalidRequest("the request target must be a path that starts with '/'")
         segments = path.decode("latin-1").strip("/").split("/")
         allowed: set[bytes] = set()
-        for template, methods in self._routes.items():
+        # A literal route comes before one with parameters: /v2/models/stats is no model's name.
+        literal = tuple(segments)
+        candidates = [literal, *self._routes] if literal in self._routes else self._routes
+        for template in candidates:
             parameters = _match(template, segments)
             if parameters is None:
                 continue
+            methods = self._routes[template]
             method = b"GET" if exchange.method == b"HEAD" else exchange.method
             handler = methods.get(method)
             if handler is None:
@@ -99,18 +100,6 @@ class Router:
             names = tuple(sorted(method.decode() for method in allowed))
             raise MethodNotAllowed(f"{shown!r:.200} takes {', '.join(names)}", names)
         raise NotFound(f"no such route: {shown!r:.200}")
-
-    async def _decompress(self, exchange: Exchange) -> None:
-        """Replace the body by what it says when it is unpacked, then start again."""
-        from model_server.http.compression import decompress
-
-        coding = exchange.headers[b"content-encoding"]
-        loop = asyncio.get_running_loop()
-        exchange.body = await loop.run_in_executor(
-            None, decompress, exchange.body, coding, exchange.max_body_bytes
-        )
-        exchange.headers = {n: v for n, v in exchange.headers.items() if n != b"content-encoding"}
-        self.dispatch(exchange)
 
     def _run_task(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(_guard(exchange, work))

@@ -19,6 +19,8 @@ class Model(ABC):
     platform: ClassVar[str]
     """Name in the protocol's metadata, such as "onnx_onnxv1"."""
     signature: Signature
+    steady: bool = True
+    """The time of a run follows from the inputs' shapes, not from their values: it can be foretold."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:

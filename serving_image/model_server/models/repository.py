@@ -17,6 +17,7 @@ from model_server.models.formats import load_artifact
 from model_server.models.source import Resolved
 from model_server.models.sources import resolve
 from model_server.process.cpus import available_cpus
+from model_server.process.memory import return_freed_memory
 from model_server.settings import ModelSettings, Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Counter, Metrics
@@ -118,7 +119,7 @@ class Repository:
             versions = list(entry.versions.values())
             entry.default, entry.versions = None, {}
             entry.state, entry.reason = "UNLOADING", "it is being unloaded"
-            await asyncio.gather(*(served.lane.close() for served in versions))
+            await self._free(versions)
             entry.state, entry.reason = "UNAVAILABLE", "it was unloaded"
             self._changed(entry)
 
@@ -127,6 +128,12 @@ class Repository:
         await asyncio.gather(*(self.unload(name) for name in self._entries))
         self._loader.shutdown(wait=False, cancel_futures=True)
         self._runner.shutdown(wait=False, cancel_futures=True)
+
+    async def _free(self, versions: list[Served]) -> None:
+        """Finish what these versions took on, then give their memory back."""
+        if versions:
+            await asyncio.gather(*(served.lane.close() for served in versions))
+            await asyncio.get_running_loop().run_in_executor(self._loader, return_freed_memory)
 
     async def _load_or_note(self, name: str) -> None:
         try:
@@ -167,14 +174,15 @@ class Repository:
                 "seconds": round(seconds, 3),
             },
         )
-        for before in old:
-            await before.lane.close()
+        await self._free(old)
         return served
 
     async def _bring_up(self, settings: ModelSettings, resolved: Resolved) -> Served:
         loop = asyncio.get_running_loop()
         artifact, model = await loop.run_in_executor(self._loader, self._fetch_and_load, settings, resolved)
-        learned = await loop.run_in_executor(self._loader, warm_up, model, settings)
+        learned = await loop.run_in_executor(
+            self._loader, warm_up, model, settings, self._settings.inline_ms / 1000
+        )
         lane = Lane(
             model,
             settings,

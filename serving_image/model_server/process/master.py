@@ -117,7 +117,13 @@ class Master:
             channel.setblocking(False)
             metrics = Metrics(self._memory, self._workers, worker)
             place = Place(
-                self._sockets[worker], self._board, metrics, worker, channel, frozenset(self._unloaded)
+                self._sockets[worker],
+                self._board,
+                metrics,
+                worker,
+                channel,
+                replacement=worker in self._pause,
+                unloaded=frozenset(self._unloaded),
             )
             code = run_worker(self._settings, place)
         except Exception:

@@ -1,7 +1,6 @@
 """Start the server as the settings say: one process, or a master and its workers."""
 
 from model_server.process.cpus import available_cpus
-from model_server.process.master import Master
 from model_server.process.sockets import bind
 from model_server.process.worker import Place, run_worker
 from model_server.settings import Settings
@@ -19,6 +18,8 @@ def serve(settings: Settings) -> int:
         if workers == 1:
             (sock,) = bind(server.host, server.http_port)
             return run_worker(settings, Place(sock))
+        from model_server.process.master import Master
+
         master = Master(settings, workers)
     except OSError as error:
         log.error(  # noqa: TRY400 - the cause is in the message; a traceback says no more

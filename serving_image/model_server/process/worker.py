@@ -16,9 +16,11 @@ from model_server.http.router import Router
 from model_server.models.repository import Repository
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
+from model_server.process.memory import return_freed_memory
 from model_server.process.state import ServerState
 from model_server.protocols.mlflow_scoring import MlflowScoring
 from model_server.protocols.oip import OpenInferenceRest
+from model_server.protocols.oip_statistics import ModelStatistics
 from model_server.protocols.openapi import OpenApi
 from model_server.protocols.predict import Predict
 from model_server.protocols.tensorflow_serving import TensorFlowServing
@@ -45,6 +47,8 @@ class Place:
     number: int = 0
     channel: socket.socket | None = None
     """To the master, if there is one."""
+    replacement: bool = False
+    """This worker takes a dead one's place: clients wait until it can answer, and see no "not ready"."""
     unloaded: frozenset[str] = frozenset()
     """Declared models that were unloaded before this worker started."""
 
@@ -62,6 +66,7 @@ class Worker:
         self.router = Router()
         self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
+        ModelStatistics(self.service, place.metrics).add_routes(self.router)
         TensorFlowServing(self.service).add_routes(self.router)
         MlflowScoring(self.service, self.state, settings.default_model).add_routes(self.router)
         Predict(self.service, settings).add_routes(self.router)
@@ -76,11 +81,10 @@ class Worker:
         if self._place.channel is not None:
             self.state.channel = ControlChannel(self._place.channel, self.state.operate, self._stop.set)
             await self.state.channel.start()
-        # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
-        await self.listener.start(self._place.http_socket)
-        host, port = self._place.http_socket.getsockname()[:2]
-        log.info("listening", extra={"host": host, "http_port": port})
         self._beat()
+        # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
+        if not self._place.replacement:
+            await self._listen()
         loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
         stopping = loop.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,8 +94,10 @@ class Worker:
                 self.listener.abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
-            gc.collect()
+            return_freed_memory()
             gc.freeze()
+            if self._place.replacement:
+                await self._listen()
             self.state.set_state(WorkerState.READY)
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
@@ -100,6 +106,11 @@ class Worker:
         else:
             loading.cancel()
         return await self._drain()
+
+    async def _listen(self) -> None:
+        await self.listener.start(self._place.http_socket)
+        host, port = self._place.http_socket.getsockname()[:2]
+        log.info("listening", extra={"host": host, "http_port": port})
 
     def _enough_to_start(self) -> bool:
         requires = self._settings.start_requires

@@ -115,10 +115,10 @@ def answer(
             respond_error(exchange, error)
             return
         ended = monotonic()
-        exchange.respond(200, body, JSON)
         meters.decode.observe(call.queued - call.received)
         meters.encode.observe(ended - began)
         meters.request.observe(ended - call.received)
+        exchange.respond(200, body, JSON)
 
     names = served.lane.signature.output_names if outputs is None else outputs
     call = Call(inputs, names, finish, received=exchange.received, deadline=deadline_of(exchange))

@@ -16,15 +16,21 @@ from typing import Any
 import orjson
 
 from model_server.engine.service import InferenceService
-from model_server.errors import InvalidRequest, ModelFailed, NotReady, QueueFull, ServerError
+from model_server.errors import (
+    InvalidRequest,
+    ModelFailed,
+    NotReady,
+    QueueFull,
+    ServerError,
+    UnsupportedMediaType,
+)
 from model_server.http.exchange import Exchange
-from model_server.http.stream import STREAMED
+from model_server.http.incoming import STREAMED
 from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.common import deadline_of
 from model_server.protocols.nested import named
 from model_server.protocols.outputs import class_labels, records
-from model_server.telemetry.logs import log
 
 ROWS_PER_RUN = 64
 """Rows that are decoded and run together at most."""
@@ -43,11 +49,11 @@ class RowStream:
     def __init__(
         self, service: InferenceService, exchange: Exchange, served: Served, max_line_bytes: int
     ) -> None:
-        assert exchange.stream is not None
+        assert exchange.incoming is not None
         self._service = service
         self._served = served
-        self._stream = exchange.stream
-        self._encoded = b"content-encoding" in exchange.headers
+        self._exchange = exchange
+        self._incoming = exchange.incoming
         self._deadline = deadline_of(exchange)
         self._max_line_bytes = max_line_bytes
         self._columns = columns_of(served)
@@ -56,16 +62,13 @@ class RowStream:
         self._next_row = 0
 
     async def run(self) -> None:
-        """Answer the whole stream. Raises InvalidRequest before the first answer only."""
-        if self._encoded:
-            raise InvalidRequest("Content-Encoding: NDJSON streams are read uncompressed only")
+        """Answer the whole stream. Raises InvalidRequest, UnsupportedMediaType."""
+        if b"content-encoding" in self._exchange.headers:
+            raise UnsupportedMediaType("Content-Encoding: NDJSON streams are read uncompressed only")
         self._columns.check_has_rows()
-        await self._stream.start(200, STREAMED)
+        self._answer = self._exchange.stream(200, STREAMED)
         try:
             await self._answer_all()
-        except Exception:
-            log.exception("a stream of rows failed", extra={"model": self._served.name})
-            self._stream.abort()
         finally:
             for run in self._runs:
                 run.cancel()
@@ -82,8 +85,10 @@ class RowStream:
             await self._write_oldest()
         if fault is not None:
             self._served.lane.meters.failed(InvalidRequest.kind)
-            await self._stream.write(_line({"error": fault}))
-        self._stream.end()
+            await self._answer.write(_line({"error": fault}))
+            # What is left of the body is not read: the connection cannot be used again.
+            self._exchange.keep_alive = False
+        await self._answer.end()
 
     async def _lines(self) -> AsyncIterator[list[bytes]]:
         """The body's lines as they become complete. Raises InvalidRequest if it breaks off."""
@@ -103,7 +108,7 @@ class RowStream:
 
     async def _next_data(self) -> bytes:
         """More of the body; answers that are done meanwhile are written."""
-        reading = asyncio.ensure_future(self._stream.read())
+        reading = asyncio.ensure_future(self._incoming.read())
         try:
             while not reading.done() and self._runs:
                 await asyncio.wait((reading, self._runs[0]), return_when=asyncio.FIRST_COMPLETED)
@@ -132,7 +137,7 @@ class RowStream:
     async def _write_oldest(self) -> None:
         answer = await self._runs[0]
         self._runs.popleft()
-        await self._stream.write(answer)
+        await self._answer.write(answer)
 
     async def _run(self, rows: list[Numbered]) -> bytes:
         """The answers of these rows, a line each."""

@@ -14,7 +14,7 @@ from model_server.models.repository import Served
 from model_server.process.state import ServerState
 from model_server.protocols import oip_codec
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 
 
 class OpenInferenceRest:
@@ -94,7 +94,7 @@ class OpenInferenceRest:
                 partial(self._answer, exchange, served, request),
                 received=exchange.received,
                 deadline=_deadline(exchange, request.parameters),
-                priority=_priority(request.parameters),
+                priority=_priority(request.parameters) if request.parameters else 0,
             )
             self._service.submit(served, call)
         except ServerError as error:
@@ -117,10 +117,10 @@ class OpenInferenceRest:
         ended = monotonic()
         if b"x-latency-budget" in exchange.headers:
             headers = (*headers, _budget(call, ended - began, served.lane.settings.slo_ms))
-        exchange.respond(200, body, content_type, headers)
         meters.decode.observe(call.queued - call.received)
         meters.encode.observe(ended - began)
         meters.request.observe(ended - call.received)
+        exchange.respond(200, body, content_type, headers)
 
     def index(self, exchange: Exchange) -> None:
         """Every declared model with its state; with {"ready": true} only those that are ready."""

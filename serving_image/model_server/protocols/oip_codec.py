@@ -15,6 +15,7 @@ BINARY = b"application/octet-stream"
 HEADER_LENGTH = b"inference-header-content-length"
 
 _T = TypeVar("_T")
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ def _parse(body: bytes, loads: Callable[[bytes], Any] = loads_request) -> dict[s
 
 
 def _decode_document(document: dict[str, Any], binary: memoryview, signature: Signature) -> InferRequest:
-    parameters = _member(document, "parameters", dict, dict)
+    parameters = _member(document, "parameters", dict, dict) if "parameters" in document else {}
     tensors: Any = document.get("inputs")
     if type(tensors) is not list:
         raise InvalidRequest(f"inputs: expected a list of tensors, got {_named(tensors)}")
@@ -106,7 +107,7 @@ def _decode_document(document: dict[str, Any], binary: memoryview, signature: Si
         if spec.name in inputs:
             raise InvalidRequest(f"{where}: input {spec.name!r} is given twice")
         shape = spec.check(tensor.get("datatype"), tensor.get("shape"), where)
-        size = _binary_size(tensor, where)
+        size = _binary_size(tensor, where) if "parameters" in tensor else None
         if size is None:
             if "data" not in tensor:
                 raise InvalidRequest(f"{where}: has neither data nor parameters.binary_data_size")
@@ -128,7 +129,11 @@ def _decode_document(document: dict[str, Any], binary: memoryview, signature: Si
         raise InvalidRequest(f"inputs: missing {missing}")
     outputs, binary_outputs = _wanted_outputs(document, parameters, signature)
     return InferRequest(
-        inputs, outputs, _member(document, "id", str, lambda: None), binary_outputs, parameters
+        inputs,
+        outputs,
+        _member(document, "id", str, lambda: None) if "id" in document else None,
+        binary_outputs,
+        parameters,
     )
 
 
@@ -181,7 +186,7 @@ def _wanted_outputs(
     asked = document.get("outputs")
     if asked is None or asked == []:
         names = signature.output_names
-        return names, frozenset(names) if binary_by_default else frozenset()
+        return names, frozenset(names) if binary_by_default else _NOTHING
     if type(asked) is not list:
         raise InvalidRequest(f"outputs: expected a list, got {_named(asked)}")
     names_asked: list[str] = []

@@ -48,7 +48,7 @@ class Predict:
         return self._predict(exchange, self._repository.get(model, version))
 
     def _predict(self, exchange: Exchange, served: Served) -> Any:
-        if exchange.stream is not None:
+        if exchange.incoming is not None:
             from model_server.protocols.ndjson import RowStream
 
             return RowStream(self._service, exchange, served, self._max_line_bytes).run()

@@ -126,21 +126,27 @@ class Metrics:
         series = self._find(name, "histogram", help_, labels or {}, bounds)
         return Histogram(self._values, series.at, series.bounds)
 
+    def totals(self, name: str, labels: Mapping[str, str]) -> list[float]:
+        """Numbers of the series with at least these labels, added up over workers and other labels.
+
+        A histogram's are its counts by bucket, then the sum. Without any such series: two zeros.
+        """
+        total: list[float] = []
+        for series, numbers in self._read_all():
+            if series.name == name and labels.items() <= series.labels.items():
+                total = [a + b for a, b in zip(total, numbers, strict=True)] if total else list(numbers)
+        return total or [0.0, 0.0]
+
     def render(self) -> bytes:
         """All workers' series in Prometheus' text format."""
         families: dict[str, tuple[_Series, dict[str, Sequence[float]]]] = {}
-        view = memoryview(self._memory)
-        for worker in range(self._workers):
-            start = worker * REGION_BYTES
-            values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
-            for series in _read_table(view[start : start + _TABLE_BYTES]):
-                _, by_labels = families.setdefault(series.name, (series, {}))
-                numbers: Sequence[float] = values[series.at : series.at + series.width].tolist()
-                key = _label_text(series.labels)
-                known = by_labels.get(key)
-                by_labels[key] = (
-                    numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
-                )
+        for series, numbers in self._read_all():
+            _, by_labels = families.setdefault(series.name, (series, {}))
+            key = _label_text(series.labels)
+            known = by_labels.get(key)
+            by_labels[key] = (
+                numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+            )
         lines: list[str] = []
         for name, (series, by_labels) in sorted(families.items()):
             lines.append(f"# HELP {name} {series.help}")
@@ -148,6 +154,14 @@ class Metrics:
             for labels, numbers in sorted(by_labels.items()):
                 lines.extend(_lines(series, labels, numbers))
         return ("\n".join(lines) + "\n").encode()
+
+    def _read_all(self) -> Iterable[tuple[_Series, Sequence[float]]]:
+        view = memoryview(self._memory)
+        for worker in range(self._workers):
+            start = worker * REGION_BYTES
+            values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
+            for series in _read_table(view[start : start + _TABLE_BYTES]):
+                yield series, values[series.at : series.at + series.width].tolist()
 
     def _find(
         self, name: str, kind: str, help_: str, labels: Mapping[str, str], bounds: tuple[float, ...]

@@ -39,12 +39,11 @@ def test_mlflows_own_client(server: Server) -> None:
 def test_the_same_answers_as_mlflows_own_server(start: Callable[..., Server], tmp_path: Path) -> None:
     """The bodies that MLflow answers get the same answers here, but for float32's extra digits."""
     import mlflow.onnx
+    import onnx
     import onnx_models
     from mlflow.models import infer_signature
     from mlflow.pyfunc import load_model
     from mlflow.pyfunc.scoring_server import invocations
-
-    import onnx
 
     names = ["a", "b", "c"]
     frame = pd.DataFrame([[1.5, 2.5, 3.5], [4.0, 5.0, 6.0]], columns=names)
@@ -199,7 +198,7 @@ def test_which_model_answers(start: Callable[..., Server], models: Path) -> None
         ({"inputs": {"sepal length": [1]}}, "missing 'sepal width', 'petal length', 'petal width'"),
         ({"instances": [[1, 2, 3, "4"]]}, "instances[0][3]: got the string '4'"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_says_what_and_where(server: Server, body: object, says: str) -> None:
     status, answer, _ = server.post("/invocations", body)
     assert (status, list(answer)) == (400, ["error"]), answer

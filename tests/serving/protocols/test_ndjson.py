@@ -144,21 +144,12 @@ def test_refusals_do_not_wait_for_the_body(server: Server, path: str, status: in
     assert b"connection: close" in raw
 
 
-@pytest.mark.parametrize(
-    ("rest", "says"),
-    [(b"zz\r\n", "not HTTP/1.1"), (None, "closed before the body was complete")],
-    ids=["not-a-chunk", "half-closed"],
-)
-def test_a_body_that_breaks_off_is_told(server: Server, rest: bytes | None, says: str) -> None:
+def test_a_body_that_breaks_off_is_told(server: Server) -> None:
     with server.connect() as sock:
-        sock.sendall(HEAD % b"iris" + chunk(lines([record(ROWS[0])] * 2)))
-        if rest is None:
-            sock.shutdown(socket.SHUT_WR)
-        else:
-            sock.sendall(rest)
+        sock.sendall(HEAD % b"iris" + chunk(lines([record(ROWS[0])] * 2)) + b"zz\r\n")
         answers = [json.loads(line) for line in unchunked(sock)]
         assert [answer.get("row") for answer in answers] == [0, 1, None]
-        assert says in answers[-1]["error"]
+        assert "not HTTP/1.1" in answers[-1]["error"]
         assert sock.recv(1) == b""
 
 

@@ -74,20 +74,40 @@ def test_class_labels_of_the_settings(start: Callable[..., Server], declared: li
         ("iris", [], "the body is an empty list"),
         ("iris", [GOOD, 5], "row 1: got 5, expected an object of features"),
         ("iris", {}, "missing 'sepal length', 'sepal width', 'petal length', 'petal width'"),
-        ("iris", {k: 1 for k in FEATURES[:3]}, "missing 'petal width'"),
-        ("iris", {**GOOD, "petal_width": 1}, "'petal_width' is not a feature of this model; did you mean 'petal width'?"),
-        ("iris", {**{k: 1 for k in FEATURES[:3]}, "petal_width": 1}, "missing 'petal width'; is 'petal_width' meant to be it?"),
+        ("iris", dict.fromkeys(FEATURES[:3], 1), "missing 'petal width'"),
+        (
+            "iris",
+            {**GOOD, "petal_width": 1},
+            "'petal_width' is not a feature of this model; did you mean 'petal width'?",
+        ),
+        (
+            "iris",
+            {**dict.fromkeys(FEATURES[:3], 1), "petal_width": 1},
+            "missing 'petal width'; is 'petal_width' meant to be it?",
+        ),
         ("iris", {**GOOD, "colour": 1}, "'colour' is not a feature of this model; expected 'sepal length'"),
-        ("iris", {**GOOD, "petal width": "0.2"}, "feature 'petal width': got the string '0.2', expected a number"),
+        (
+            "iris",
+            {**GOOD, "petal width": "0.2"},
+            "feature 'petal width': got the string '0.2', expected a number",
+        ),
         ("iris", {**GOOD, "petal width": None}, "feature 'petal width': got null, expected a number"),
         ("iris", {**GOOD, "petal width": [1]}, "feature 'petal width': got a list"),
         ("iris", {**GOOD, "petal width": 1e39}, "feature 'petal width': 1e+39 is out of range for FP32"),
         ("iris", [GOOD, {**GOOD, "petal width": True}], "row 1, feature 'petal width': got true"),
-        ("person", {"age": 2**63, "city": "", "height": 1, "member": True}, "feature 'age': 9223372036854775808 is out of range"),
-        ("person", {"age": 1, "city": 5, "height": 1, "member": True}, "feature 'city': got 5, expected a string"),
+        (
+            "person",
+            {"age": 2**63, "city": "", "height": 1, "member": True},
+            "feature 'age': 9223372036854775808 is out of range",
+        ),
+        (
+            "person",
+            {"age": 1, "city": 5, "height": 1, "member": True},
+            "feature 'city': got 5, expected a string",
+        ),
         ("constant", {"s": 1}, "an input without rows"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_says_what_and_where(server: Server, path: str, body: object, says: str) -> None:
     status, answer, _ = server.post(f"/predict/{path}", body)
     assert (status, list(answer)) == (400, ["error"]), answer

@@ -113,8 +113,16 @@ def test_classify_and_regress(server: Server) -> None:
         ("scale:predict", {"inputs": [], "instances": []}, "exactly one of 'instances'"),
         ("scale:predict", {"instances": []}, "instances: got an empty list"),
         ("scale:predict", {"instances": {}}, "instances: got an object, expected a list"),
-        ("scale:predict", {"instances": [[1, 2, 3], [1, 2]]}, "instances[1]: got a list of 2, expected a list of 3"),
-        ("scale:predict", {"instances": [[1, 2, 3], [4, "x", 6]]}, "instances[1][1]: got the string 'x', expected a number"),
+        (
+            "scale:predict",
+            {"instances": [[1, 2, 3], [1, 2]]},
+            "instances[1]: got a list of 2, expected a list of 3",
+        ),
+        (
+            "scale:predict",
+            {"instances": [[1, 2, 3], [4, "x", 6]]},
+            "instances[1][1]: got the string 'x', expected a number",
+        ),
         ("scale:predict", {"instances": [[1, 2, True]]}, "instances[0][2]: got true, expected a number"),
         ("scale:predict", {"instances": [[1, 2, None]]}, "instances[0][2]: got null"),
         ("scale:predict", {"instances": [[1, 2, 1e300]]}, "instances[0][2]: 1e+300 is out of range for FP32"),
@@ -123,18 +131,30 @@ def test_classify_and_regress(server: Server) -> None:
         ("scale:predict", {"instances": [1]}, "instances[0]: got 1, expected a list"),
         ("scale:predict", {"instances": [{"z": [1, 2, 3]}]}, "instances[0]: missing 'x'"),
         ("scale:predict", {"instances": [{"x": [1, 2, 3]}, [1, 2, 3]]}, "instances[1]: got a list"),
-        ("scale:predict", {"instances": [[1, 2, 3]], "signature_name": "other"}, "signature_name: got 'other'"),
+        (
+            "scale:predict",
+            {"instances": [[1, 2, 3]], "signature_name": "other"},
+            "signature_name: got 'other'",
+        ),
         ("scale:predict", {"inputs": {"q": 1}}, "inputs: missing 'x'"),
         ("person:predict", {"inputs": [[1]]}, "expected an object with 'age'"),
-        ("person:predict", {"instances": [{**{n: [v] for n, v in PERSON.items()}, "age": [1.5]}]}, "instances[0].age[0]: got 1.5, expected an integer"),
-        ("person:predict", {"instances": [{**{n: [v] for n, v in PERSON.items()}, "city": [{"b64": "*"}]}]}, "expected base64"),
+        (
+            "person:predict",
+            {"instances": [{**{n: [v] for n, v in PERSON.items()}, "age": [1.5]}]},
+            "instances[0].age[0]: got 1.5, expected an integer",
+        ),
+        (
+            "person:predict",
+            {"instances": [{**{n: [v] for n, v in PERSON.items()}, "city": [{"b64": "*"}]}]},
+            "expected base64",
+        ),
         ("constant:predict", {"instances": [1]}, "instances: got a list, expected a number"),
         ("scale:classify", {"examples": []}, "expected a list of objects"),
         ("house:classify", {"examples": [{}]}, "cannot classify"),
         ("echo:regress", {"examples": [{}]}, "cannot regress"),
         ("iris:classify", {"examples": [{"sepal lenght": 1}]}, "is 'sepal lenght' meant to be it?"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_says_what_and_where(server: Server, path: str, body: object, says: str) -> None:
     status, answer, _ = server.post(f"/v1/models/{path}", body)
     assert (status, list(answer)) == (400, ["error"]), answer

@@ -1,5 +1,6 @@
 """ONNX models, run by ONNX Runtime."""
 
+import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +30,8 @@ _DATATYPES = {
 }
 
 _ERRORS_ONLY = 3
+_LOOP_NODE = b'"\x04Loop'
+"""`op_type: "Loop"` in protobuf's encoding."""
 
 
 class OnnxModel(Model):
@@ -36,9 +39,10 @@ class OnnxModel(Model):
 
     platform: ClassVar[str] = "onnx_onnxv1"
 
-    def __init__(self, session: ort.InferenceSession, signature: Signature) -> None:
+    def __init__(self, session: ort.InferenceSession, signature: Signature, steady: bool) -> None:
         self._session: Any = session
         self.signature = signature
+        self.steady = steady
         self._text_inputs = tuple(spec.name for spec in signature.inputs if spec.datatype == "BYTES")
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
@@ -106,7 +110,13 @@ class OnnxFormat(Format):
             inputs=tuple(_spec(path, node) for node in session.get_inputs()),
             outputs=tuple(_spec(path, node) for node in session.get_outputs()),
         )
-        return OnnxModel(session, signature)
+        return OnnxModel(session, signature, steady=not _has_loops(path))
+
+
+def _has_loops(path: Path) -> bool:
+    """Whether values decide how long a run takes. A chance match in the weights only costs the fast path."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_LOOP_NODE) != -1
 
 
 def _spec(path: Path, node: Any) -> TensorSpec:

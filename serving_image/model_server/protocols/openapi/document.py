@@ -14,6 +14,11 @@ from model_server.protocols.openapi.operations import MODEL_ROUTES, OPERATIONS, 
 from model_server.protocols.openapi.schemas import COMPONENTS
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
+_DESCRIPTION = (
+    "Inference over the Open Inference Protocol, TensorFlow Serving's and MLflow's REST interfaces, and plain "
+    "named features. NaN and infinities have no JSON form: they are refused in requests and null in answers; "
+    "binary tensors carry them. Request bodies may be compressed (Content-Encoding: gzip or deflate)."
+)
 _TAGS = {
     "/v2": "Open Inference Protocol",
     "/v1": "TensorFlow Serving",
@@ -40,10 +45,7 @@ def describe(repository: Repository, routes: list[tuple[str, str, Handler]]) -> 
         "info": {
             "title": "model-server",
             "version": model_server.__version__,
-            "description": "Inference over the Open Inference Protocol, TensorFlow Serving's and MLflow's "
-            "REST interfaces, and plain named features. NaN and infinities have no JSON form: they are "
-            "refused in requests and null in answers; binary tensors carry them. Request bodies may be compressed "
-            "(Content-Encoding: gzip or deflate).",
+            "description": _DESCRIPTION,
         },
         "paths": paths,
         "components": COMPONENTS,

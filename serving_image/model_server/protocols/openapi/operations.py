@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_server.http.stream import STREAMED
+from model_server.http.incoming import STREAMED
 from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.openapi import schemas
