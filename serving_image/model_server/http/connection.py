@@ -177,9 +177,10 @@ class Connection(asyncio.Protocol):
             raise _Refused(400, "HTTP/1.1 needs a Host header")
         coding = headers.get(b"transfer-encoding")
         length = headers.get(b"content-length")
+        kind = headers.get(b"content-type", b"")
         streamed = (
-            b"content-type" in headers
-            and headers[b"content-type"].lower().startswith(STREAMED)
+            kind != b"application/json"  # most of all
+            and kind[: len(STREAMED)].lower() == STREAMED
             and self._parser.get_method() == b"POST"
         )
         if coding is not None:

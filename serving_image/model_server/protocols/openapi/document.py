@@ -15,9 +15,10 @@ from model_server.protocols.openapi.schemas import COMPONENTS
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _DESCRIPTION = (
-    "Inference over the Open Inference Protocol, TensorFlow Serving's and MLflow's REST interfaces, and plain "
-    "named features. NaN and infinities have no JSON form: they are refused in requests and null in answers; "
-    "binary tensors carry them. Request bodies may be compressed (Content-Encoding: gzip or deflate)."
+    "Inference over the Open Inference Protocol, TensorFlow Serving's and MLflow's REST interfaces, and "
+    "plain named features. NaN and infinities have no JSON form: they are refused in requests and null in "
+    "answers; binary tensors carry them. Request bodies may be compressed (Content-Encoding: gzip or "
+    "deflate)."
 )
 _TAGS = {
     "/v2": "Open Inference Protocol",
