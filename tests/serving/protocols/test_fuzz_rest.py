@@ -79,7 +79,7 @@ def test_whatever_is_sent(fuzzed: Server) -> None:
     failures: list[str] = []
     session = requests.Session()
     for number, (operation, weight) in enumerate(zip(operations, weights, strict=True)):
-        share = max(4, REQUESTS * weight // sum(weights))
+        share = max(4, REQUESTS * weight * 11 // (sum(weights) * 10))  # some have less to vary
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             try:
                 examples_of(operation, mode, share // 2, number, session, sent)()
@@ -90,7 +90,7 @@ def test_whatever_is_sent(fuzzed: Server) -> None:
         memory.append((sent.total(), resident_mib(fuzzed.process.pid)))
     print(f"\n{sent.total()} requests to {len(operations)} operations: {dict(sorted(sent.items()))}")
     assert not failures, "\n\n".join(failures)
-    assert sent.total() > REQUESTS * 0.85
+    assert sent.total() >= REQUESTS
     assert sent[200] > REQUESTS * 0.05
     assert sent[400] > REQUESTS * 0.1
     print(
