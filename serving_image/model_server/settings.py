@@ -259,6 +259,11 @@ class ModelSettings(_Section):
         default_factory=list, description="ONNX Runtime providers, in order. Default: CPUExecutionProvider."
     )
     warmup_runs: int = Field(default=5, ge=0, description="Runs with made-up rows before the model is ready.")
+    class_labels: list[str] = Field(
+        default_factory=list,
+        description="Names of the classes by index, shown by /predict and :classify. Default: `class_labels` "
+        "of the metadata in the MLflow model, else the indices.",
+    )
     slo_ms: float = Field(
         default=100.0, gt=0, description="Latency objective, for the latency budget header."
     )
@@ -297,6 +302,11 @@ class Settings(_Section):
     registry: RegistrySettings = Field(default=RegistrySettings())
     log: LogSettings = Field(default=LogSettings())
     models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")
+    default_model: str | None = Field(
+        default=None,
+        description="Who answers on routes that name no model (/invocations, /predict), unless a client's "
+        "X-Model-Name header says otherwise. Default: the only model.",
+    )
     cache_dir: Path | None = Field(
         default=None,
         description="Folder of downloaded models. Default: model-server in $XDG_CACHE_HOME or ~/.cache.",
@@ -325,6 +335,10 @@ class Settings(_Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"models: the name {twice[0]!r} is used more than once; give each model its own")
+        if self.default_model is not None and self.default_model not in names:
+            raise ValueError(
+                f"default_model: {self.default_model!r} is not among the models; they are {names}"
+            )
         return self
 
 

@@ -22,9 +22,13 @@ from model_server.process.control import ControlChannel
 from model_server.process.memory import return_freed_memory, unmap_big_blocks_when_freed
 from model_server.process.state import ServerState
 from model_server.process.watcher import Watcher
+from model_server.protocols.mlflow_scoring import MlflowScoring
 from model_server.protocols.mlflow_webhook import MlflowWebhook
 from model_server.protocols.oip import OpenInferenceRest
 from model_server.protocols.oip_statistics import ModelStatistics
+from model_server.protocols.openapi import OpenApi
+from model_server.protocols.predict import Predict
+from model_server.protocols.tensorflow_serving import TensorFlowServing
 from model_server.settings import Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
@@ -73,6 +77,10 @@ class Worker:
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
         ModelStatistics(self.service, place.metrics).add_routes(self.router)
         MlflowWebhook(self.repository, self.state).add_routes(self.router)
+        TensorFlowServing(self.service).add_routes(self.router)
+        MlflowScoring(self.service, self.state, settings.default_model).add_routes(self.router)
+        Predict(self.service, settings).add_routes(self.router)
+        OpenApi(self.repository, self.router).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
         self.grpc_listener: GrpcListener | None = None
         if place.grpc_socket is not None:
@@ -179,6 +187,7 @@ class Worker:
         asyncio.get_running_loop().call_later(_HEARTBEAT_SECONDS, self._beat)
 
     def _respond_metrics(self, exchange: Exchange) -> None:
+        """Prometheus metrics of all workers."""
         exchange.respond(200, self._place.metrics.render(), TEXT)
 
 
