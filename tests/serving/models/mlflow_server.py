@@ -48,7 +48,7 @@ class MlflowServer:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-            "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+            "MLFLOW_WEBHOOK_CACHE_TTL": "0",  # else a webhook made just now is not known yet
         }
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
