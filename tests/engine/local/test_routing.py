@@ -3,6 +3,9 @@
 import json
 from math import sqrt
 
+import numpy as np
+import tritonclient.grpc
+
 from tests.engine.local.load import Load
 from tests.engine.local.stack import LocalStack, get, wait_until
 from tests.engine.local.tiny import ENDPOINT, MODEL_PATH, ask, configure, request
@@ -39,6 +42,18 @@ def test_a_request_goes_to_the_variant_that_it_names(tiny: LocalStack):
     for _ in range(20):
         assert ask(url, {"x-variant": "green"}) == "3", "green has no share of the traffic"
         assert ask(url, {"x-variant": "blue"}) == "2"
+
+
+def test_grpc_has_the_same_address_weights_and_pins(tiny: LocalStack):
+    configure(tiny, FACTORS, {"blue": 100})
+    tiny.up()
+    x = tritonclient.grpc.InferInput("x", [1, 3], "FP32")
+    x.set_data_from_numpy(np.array([[1, 2, 3]], np.float32))
+    with tritonclient.grpc.InferenceServerClient(tiny.outputs()["endpoints"][ENDPOINT]["grpc"]) as client:
+        for headers, factor in ((None, 2), ({"x-variant": "green"}, 3), ({"x-variant": "blue"}, 2)):
+            answer = client.infer(ENDPOINT, [x], headers=headers).as_numpy("y")
+            assert answer is not None
+            assert answer.tolist() == [[factor, 2 * factor, 3 * factor]]
 
 
 def test_an_unknown_variant_is_said_to_be_unknown(tiny: LocalStack):
