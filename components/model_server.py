@@ -8,7 +8,7 @@ import pulumi
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from .arguments import Rule, checked
-from .platform import platform
+from .platform import ModelService, platform
 from .spec import PlatformName, Runtime
 from .spec.sources import wrong_model
 
@@ -79,15 +79,13 @@ class ModelServer(ComponentResource):
         args = checked(ModelServerArgs, given, f"ModelServer {name}", _RULES)
         where = platform(args.get("platform", PlatformName.LOCAL))
         self.host = pulumi.Output.from_input(args.get("host") or where.host(name, self))
-        parts = where.model_server(
-            name,
-            self.host,
-            args["model"],
-            args.get("served_name", name),
-            args.get("runtime", Runtime.BUNDLED).value,
-            args.get("registry", ""),
-            args.get("replicas", 1),
-            self,
+        service = ModelService(
+            model=args["model"],
+            served_name=args.get("served_name", name),
+            runtime=args.get("runtime", Runtime.BUNDLED).value,
+            registry=args.get("registry", ""),
+            replicas=args.get("replicas", 1),
         )
+        parts = where.model_server(name, self.host, service, self)
         self.service, self.addresses = parts.service, parts.addresses
         self.register_outputs({"service": self.service, "addresses": self.addresses, "host": self.host})

@@ -15,6 +15,21 @@ from .spec import Endpoint, PlatformName, Registry
 
 
 @dataclass(frozen=True)
+class ModelService:
+    """What a model server is to serve, and how."""
+
+    model: Input[str]
+    """The model's address."""
+    served_name: Input[str]
+    """The name under which clients ask for it."""
+    runtime: str
+    """The name of its runtime, see `components.runtimes`."""
+    registry: Input[str]
+    """The tracking URI that `models:/` addresses are looked up at, or empty."""
+    replicas: int
+
+
+@dataclass(frozen=True)
 class ServerParts:
     """A model server: `service` is what a route leads to, `addresses` are the URLs of its replicas."""
 
@@ -50,15 +65,7 @@ class Platform(Protocol):
         ...
 
     def model_server(
-        self,
-        name: str,
-        host: Input[str],
-        model: Input[str],
-        served_name: Input[str],
-        runtime: str,
-        registry: Input[str],
-        replicas: int,
-        parent: Resource,
+        self, name: str, host: Input[str], service: ModelService, parent: Resource
     ) -> ServerParts:
         """Servers for one model."""
         ...

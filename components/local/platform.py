@@ -7,7 +7,7 @@ from pathlib import Path
 import pulumi
 from pulumi import CustomTimeouts, Input, Output, Resource, ResourceOptions
 
-from ..platform import GatewayParts, RouteParts, ServerParts
+from ..platform import GatewayParts, ModelService, RouteParts, ServerParts
 from ..spec import Endpoint, Registry
 from .provider.ports import state_home
 from .resources import Gateway, Host, Job, ModelServer, Route
@@ -49,19 +49,9 @@ def registry(name: str, host: Input[str], spec: Registry, parent: Resource) -> O
     return Output.all(server.url, job.id).apply(lambda done: str(done[0]))
 
 
-def model_server(
-    name: str,
-    host: Input[str],
-    model: Input[str],
-    served_name: Input[str],
-    runtime: str,
-    registry: Input[str],
-    replicas: int,
-    parent: Resource,
-) -> ServerParts:
+def model_server(name: str, host: Input[str], service: ModelService, parent: Resource) -> ServerParts:
     """A process group."""
-    opts = ResourceOptions(parent=parent)
-    server = ModelServer(name, host, model, served_name, runtime, registry, replicas, opts)
+    server = ModelServer(name, host, service, ResourceOptions(parent=parent))
     return ServerParts(server.service, server.addresses)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 from pulumi import Input, Output, ResourceOptions
 
+from ..platform import ModelService
 from ..spec import Endpoint
 
 
@@ -57,25 +58,11 @@ class ModelServer(pulumi.CustomResource):
         self,
         name: str,
         host: Input[str],
-        model: Input[str],
-        served_name: Input[str],
-        runtime: str,
-        registry: Input[str],
-        replicas: int,
+        service: ModelService,
         opts: ResourceOptions | None = None,
     ) -> None:
-        """`registry`: the tracking URI that `models:/` addresses are looked up at, or empty."""
-        inputs = {
-            "host": host,
-            "name": name,
-            "model": model,
-            "served_name": served_name,
-            "runtime": runtime,
-            "registry": registry,
-            "replicas": replicas,
-            "service": None,
-            "addresses": None,
-        }
+        """`service`: what is served; its fields are the resource's inputs, as a user reads them in a diff."""
+        inputs = {"host": host, "name": name, **vars(service), "service": None, "addresses": None}
         super().__init__("serving-estate:local:ModelServer", name, inputs, opts)
 
 
