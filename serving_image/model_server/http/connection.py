@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         "_waiters",
         "_writing_paused",
         "due",
+        "logs_access",
     )
 
     def __init__(self, listener: "Listener", limits: HttpSettings, dispatch: Dispatch) -> None:
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._waiters: list[asyncio.Future[None]] = []
+        self.logs_access = listener.logs_access
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 

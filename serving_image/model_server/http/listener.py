@@ -17,7 +17,10 @@ _GRACE_SECONDS = 0.25
 class Listener:
     """All connections of one port in this process."""
 
-    def __init__(self, limits: HttpSettings, dispatch: Dispatch, metrics: Metrics) -> None:
+    def __init__(
+        self, limits: HttpSettings, dispatch: Dispatch, metrics: Metrics, *, logs_access: bool = False
+    ) -> None:
+        self.logs_access = logs_access
         self._limits = limits
         self._dispatch = dispatch
         self._connections: set[Connection] = set()
