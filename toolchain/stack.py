@@ -26,7 +26,9 @@ def environment() -> dict[str, str]:
     return {
         "PATH": os.pathsep.join(path),
         # Absolute: the relative one in Pulumi.yaml is taken from the working directory.
-        "PULUMI_BACKEND_URL": os.environ.get("PULUMI_BACKEND_URL", f"file://{STATE}"),
+        # Without the files beside the state that hold its type and checksum: they are not written in one
+        # step, and a pulumi that is killed then leaves an empty one, which no later run can read.
+        "PULUMI_BACKEND_URL": os.environ.get("PULUMI_BACKEND_URL", f"file://{STATE}?metadata=skip"),
         # The local stack holds no secret of anybody's, and its state never leaves this machine.
         "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", ""),
         "PULUMI_SKIP_UPDATE_CHECK": "1",

@@ -15,7 +15,7 @@ class Host(pulumi.CustomResource):
 
     def __init__(self, name: str, folder: str, opts: ResourceOptions | None = None) -> None:
         """`folder`: the absolute path of the state folder, which is the host's alone."""
-        super().__init__("serving-estate:local:Host", name, {"folder": folder}, opts)
+        super().__init__("serving-estate:local:Host", name, {"folder": folder, "running": True}, opts)
 
 
 class Registry(pulumi.CustomResource):

@@ -139,7 +139,8 @@ class RegistrySettings(_Section):
     """The MLflow tracking server behind `models:/` and `runs:/` sources.
 
     Credentials come only from the environment: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD.
+    MLFLOW_TRACKING_PASSWORD. MODEL_SERVER_WEBHOOK_SECRET, the secret of the registry's webhooks, opens
+    POST /v2/repository/webhook.
     """
 
     tracking_uri: str | None = Field(
@@ -147,6 +148,16 @@ class RegistrySettings(_Section):
     )
     timeout_seconds: Seconds = Field(
         default=30.0, description="Limit of one request to the registry or a store."
+    )
+    retry_seconds: Seconds = Field(
+        default=20.0,
+        description="How long a request to the registry or a store is repeated, with growing pauses, when it "
+        "does not answer or answers that it cannot now; 0: no repetition.",
+    )
+    poll_seconds: Seconds = Field(
+        default=15.0,
+        description="Seconds between looks at what aliases, latest versions, URLs and folders of versions "
+        "mean now, give or take a fifth; 0: only at start, on a load request and on a webhook.",
     )
 
 
@@ -170,14 +181,59 @@ class BatchingSettings(_Section):
     )
 
 
+class VersionPolicy(_Section):
+    """Which versions of a source are served at once; exactly one of the fields.
+
+    A client that names no version gets: of `latest`, the highest; of `specific`, the first of the list; of
+    `alias`, the version that has it.
+    """
+
+    latest: int | None = Field(default=None, ge=1, le=32, description="The N versions of highest number.")
+    specific: list[Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]] | None = Field(
+        default=None, min_length=1, max_length=32, description="These versions."
+    )
+    alias: str | None = Field(
+        default=None, pattern=r"^[^/@]{1,255}$", description="The version that has this alias."
+    )
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "VersionPolicy":
+        if sum(rule is not None for rule in (self.latest, self.specific, self.alias)) != 1:
+            raise ValueError("give exactly one of latest, specific, alias")
+        return self
+
+
 class ModelSettings(_Section):
     """One model to serve."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name in URLs and metrics.")
     source: str = Field(
         min_length=1,
-        description="Where it comes from: a path or file: URI, or models:/name/version or models:/name@alias "
-        "from the registry.",
+        description="Where it comes from: a path or file: URI; models:/name/version, models:/name@alias, "
+        "models:/name (see versions) or models:/m-<id> from the registry; runs:/id/path; the http(s) address "
+        "of a model file or of a .zip, .tar, .tar.gz or .tgz; s3://bucket/prefix; gs://bucket/prefix.",
+    )
+    versions: VersionPolicy | None = Field(
+        default=None,
+        description="Versions to serve of models:/name, or of a folder with subfolders 1, 2, 3, … "
+        "Default: the latest of models:/name; a folder is one model.",
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 that the model must have, in hex: of the file, of the downloaded archive, or of "
+        "the whole folder as this server logs it. A version's tag sha256 in the registry is checked too.",
+    )
+    allow_pickle: bool = Field(
+        default=False,
+        description="Load this model even though loading it runs code from its files: pickle-based MLflow "
+        "flavours (scikit-learn, Python functions, PyTorch). Only for models whose authors you trust as you "
+        "trust this server's own code.",
+    )
+    allow_signature_change: bool = Field(
+        default=False,
+        description="Let a new version replace a serving one although its inputs or outputs have other "
+        "names, datatypes or shapes.",
     )
     version: str | None = Field(
         default=None,
@@ -203,9 +259,24 @@ class ModelSettings(_Section):
         default_factory=list, description="ONNX Runtime providers, in order. Default: CPUExecutionProvider."
     )
     warmup_runs: int = Field(default=5, ge=0, description="Runs with made-up rows before the model is ready.")
+    class_labels: list[str] = Field(
+        default_factory=list,
+        description="Names of the classes by index, shown by /predict and :classify. Default: `class_labels` "
+        "of the metadata in the MLflow model, else the indices.",
+    )
     slo_ms: float = Field(
         default=100.0, gt=0, description="Latency objective, for the latency budget header."
     )
+
+    @model_validator(mode="after")
+    def _one_digest_one_version(self) -> "ModelSettings":
+        policy = self.versions
+        if self.sha256 and policy and (policy.specific is None or len(policy.specific) > 1):
+            raise ValueError(
+                "sha256 is of one version: use it with a source that names one, or tag the versions in the "
+                "registry with sha256"
+            )
+        return self
 
 
 class LogSettings(_Section):
@@ -233,9 +304,19 @@ class Settings(_Section):
     registry: RegistrySettings = Field(default=RegistrySettings())
     log: LogSettings = Field(default=LogSettings())
     models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")
+    default_model: str | None = Field(
+        default=None,
+        description="Who answers on routes that name no model (/invocations, /predict), unless a client's "
+        "X-Model-Name header says otherwise. Default: the only model.",
+    )
     cache_dir: Path | None = Field(
         default=None,
         description="Folder of downloaded models. Default: model-server in $XDG_CACHE_HOME or ~/.cache.",
+    )
+    cache_max_gb: float = Field(
+        default=20.0,
+        gt=0,
+        description="Gigabytes of downloaded models; over: those unused for longest go, never one in use.",
     )
     start_requires: Literal["all", "any", "none"] = Field(
         default="any",
@@ -256,6 +337,10 @@ class Settings(_Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"models: the name {twice[0]!r} is used more than once; give each model its own")
+        if self.default_model is not None and self.default_model not in names:
+            raise ValueError(
+                f"default_model: {self.default_model!r} is not among the models; they are {names}"
+            )
         return self
 
 

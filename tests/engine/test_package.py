@@ -196,12 +196,3 @@ def _descriptions(node: Any) -> list[str]:
         return []
     own = [node["description"]] if isinstance(node.get("description"), str) else []
     return own + [text for item in node.values() for text in _descriptions(item)]
-
-
-def test_an_sdk_is_generated_where_the_language_host_can(pulumi, tmp_path: Path) -> None:
-    command = ["package", "gen-sdk", str(ROOT / "components"), "--language", "python", "--out", "sdk"]
-    done = pulumi(*command, cwd=tmp_path, check=False)
-    if "Method not implemented" in done.stderr:
-        pytest.skip("this engine's language host, which is built from source, generates no SDK")
-    assert done.returncode == 0, done.stderr
-    assert [file for file in (tmp_path / "sdk").rglob("model_server.py") if file.stat().st_size]

@@ -86,7 +86,7 @@ def test_memory_is_freed_on_unload(start: Callable[..., Server], tmp_path: Path)
 
 
 class FakeMlflow(http.server.BaseHTTPRequestHandler):
-    """The five calls of an MLflow server that the model server makes."""
+    """The calls of an MLflow server that the model server makes."""
 
     files: dict[str, bytes]
     aliases: dict[str, str]
@@ -95,7 +95,9 @@ class FakeMlflow(http.server.BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if url.path.endswith("/registered-models/alias"):
-            self._answer({"model_version": {"version": self.aliases[query["alias"]]}})
+            self._answer({"model_version": {"name": "m", "version": self.aliases[query["alias"]]}})
+        elif url.path.endswith("/model-versions/get") and query["version"] in ("1", "2"):
+            self._answer({"model_version": {"name": "m", "version": query["version"]}})
         elif url.path.endswith("/get-download-uri") and query["version"] in ("1", "2"):
             self._answer({"artifact_uri": f"mlflow-artifacts:/0/v{query['version']}"})
         elif url.path.endswith("/artifacts"):
@@ -172,9 +174,9 @@ def test_a_registry_that_cannot_give_the_model_is_named(
 ) -> None:
     for registry, source, says in (
         ({"tracking_uri": mlflow[0]}, "models:/m/7", "404: no such version"),
-        ({"tracking_uri": "http://127.0.0.1:9"}, "models:/m/1", "cannot be reached"),
+        ({"tracking_uri": "http://127.0.0.1:9", "retry_seconds": 1}, "models:/m/1", "cannot be reached"),
         ({}, "models:/m/1", "registry.tracking_uri or MLFLOW_TRACKING_URI"),
-        ({"tracking_uri": mlflow[0]}, "models:/m", "expected models:/name/version"),
+        ({"tracking_uri": mlflow[0]}, "models:/m/x", "expected models:/name/version"),
         ({}, "gopher://x/y", "no store for 'gopher'"),
     ):
         server = start({"registry": registry, "models": [{"name": "m", "source": source}]})

@@ -20,6 +20,8 @@ BUFFER_BYTES = 32 * 1024 * 1024
 _TYPE = "type.googleapis.com/envoy"
 # One of the two protocols a variant speaks, and the port of its process group.
 _PROTOCOLS = ("http", "grpc")
+# The Open Inference Protocol's, which all runtimes answer on their port for REST.
+_READY_PATH = "/v2/health/ready"
 
 
 def bootstrap(name: str) -> Json:
@@ -63,20 +65,21 @@ def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
         "connect_timeout": "1s",
         # For models whose requests differ in cost, the shorter queue beats taking turns.
         "lb_policy": "LEAST_REQUEST",
-        # A replica that cannot be reached is left out for a moment; it may still be asked when too few
-        # others are left, so that an outage of all of them ends the moment one is back.
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 2,
-            "consecutive_5xx": 4294967295,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "enforcing_local_origin_success_rate": 0,
-            "interval": "1s",
-            "base_ejection_time": "1s",
-            "max_ejection_percent": 50,
-        },
+        # Only replicas that say they are ready are asked: one that was just started listens before it has
+        # loaded its model. A replica that is taken out of the file is asked until it says that it stops,
+        # so there is no moment without one. A long answer is that of a busy server, not of a dead one.
+        "health_checks": [
+            {
+                "interval": "0.25s",
+                "no_traffic_interval": "0.25s",
+                "timeout": "5s",
+                "healthy_threshold": 1,
+                "unhealthy_threshold": 1,
+                "http_health_check": {"path": _READY_PATH},
+            }
+        ],
+        # Never ask those that are known to be unable, not even when most of them are.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         # The server bounds its own queue and says 429 or 503; the gateway must not do it first.
         "circuit_breakers": {
             "thresholds": [
@@ -189,6 +192,12 @@ def route_configuration(
     }
 
 
+def weights(routes: Json) -> dict[str, int]:
+    """The weights by variant that a file with the one route configuration of an endpoint holds."""
+    split = routes["resources"][0]["virtual_hosts"][0]["routes"][-1]["route"]["weighted_clusters"]
+    return {cluster["name"].split("/")[1]: cluster["weight"] for cluster in split["clusters"]}
+
+
 def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Json:
     message = (
         f"endpoint {endpoint} has no variant of the name in header {pin_header}; it has {', '.join(variants)}"
@@ -200,7 +209,7 @@ def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Jso
 
 
 def _match(protocol: str, headers: Sequence[Json]) -> Json:
-    grpc: list[Json] = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
+    grpc: Sequence[Json] = [{"name": "content-type", "string_match": {"prefix": "application/grpc"}}]
     return {"prefix": "/", "headers": [*headers, *grpc] if protocol == "grpc" else [*headers]}
 
 
@@ -243,14 +252,24 @@ def _retry_policy(retries: int) -> Json:
     }
 
 
-def endpoints(name: str, numbers: Sequence[int]) -> Json:
-    """Where the replicas of one process group listen: the form in which EDS is read from a file."""
+def endpoints(name: str, numbers: Sequence[int], health: Sequence[int]) -> Json:
+    """Where the replicas of one process group listen: the form in which EDS is read from a file.
+
+    Args:
+        name: the name that a cluster asks for.
+        numbers: the port of each replica.
+        health: the port on which each replica says whether it is ready.
+    """
+    replicas = [
+        {"endpoint": {"address": _address(number), "health_check_config": {"port_value": port}}}
+        for number, port in zip(numbers, health, strict=True)
+    ]
     return discovery(
         [
             {
                 "@type": f"{_TYPE}.config.endpoint.v3.ClusterLoadAssignment",
                 "cluster_name": name,
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(n)}} for n in numbers]}],
+                "endpoints": [{"lb_endpoints": replicas}],
             }
         ]
     )

@@ -5,8 +5,10 @@ folder, so two of them on one machine cannot collide; a lease outlives the proce
 restart gets the same port again.
 """
 
+import hashlib
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -47,8 +49,16 @@ def _leases() -> dict[int, str]:
     return {int(file.name): file.read_text() for file in _folder().glob("[0-9]*")}
 
 
+def _order() -> Iterator[int]:
+    """The ports of the range. Users cannot see each other's leases, so each starts at another place."""
+    digest = hashlib.sha256(str(state_home()).encode()).digest()
+    start = int.from_bytes(digest[:4]) % (LAST - FIRST)
+    yield from range(FIRST + start, LAST)
+    yield from range(FIRST, FIRST + start)
+
+
 def lease(owner: str) -> int:
-    """The port of `owner`: the one it holds already, else the lowest free one.
+    """The port of `owner`: the one it holds already, else the next free one.
 
     Raises:
         RuntimeError: no port of the range is free.
@@ -58,13 +68,13 @@ def lease(owner: str) -> int:
         for port, holder in leases.items():
             if holder == owner:
                 return port
-        for port in range(FIRST, LAST):
+        for port in _order():
             if port not in leases and _is_free(port):
                 write(_folder() / str(port), owner)
                 return port
     raise RuntimeError(
-        f"no free port between {FIRST} and {LAST} on 127.0.0.1: {len(leases)} are leased by local stacks "
-        f"(see {_folder()}); destroy one of them"
+        f"no port from {FIRST} to {LAST - 1} is free on 127.0.0.1: {len(leases)} are leased by local stacks "
+        f"(see {_folder()}); destroy one of them, or end what else listens there"
     )
 
 
@@ -74,7 +84,8 @@ def release(prefix: str) -> None:
         for port, holder in _leases().items():
             if holder == prefix or holder.startswith((f"{prefix}/", f"{prefix}:")):
                 (_folder() / str(port)).unlink(missing_ok=True)
-        if _folder().is_dir() and not any(_folder().iterdir()):
-            _folder().rmdir()
-            with suppress(OSError):  # another stack's folder is in it
-                state_home().rmdir()
+        for half_written in _folder().glob(".*"):  # by a run that was killed: nobody else writes now
+            half_written.unlink(missing_ok=True)
+        for folder in (_folder(), state_home()):
+            with suppress(OSError):  # another stack uses it
+                folder.rmdir()

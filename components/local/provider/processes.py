@@ -10,14 +10,14 @@ import hashlib
 import json
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from threading import Event
+from typing import Any
 
-from . import envoy, ports
+from . import envoy, loopback, ports
 from .files import locked, read_json, tail, write, write_json
 from .kinds.base import Cancelled
 from .supervisor import Program, Supervisor
@@ -43,6 +43,8 @@ class Group:
     overlap: bool = True
     """Start the new generation beside the old one. Without it the old one is stopped first and the
     ports stay the same: for what owns data, or is reached at an address that may not change."""
+    has_children: bool = False
+    """Its processes do not go with it when it is killed."""
     stop_seconds: float = 10
     ready_seconds: float = 120
 
@@ -96,32 +98,41 @@ class ProcessGroups:
         """
         self.supervisor.start()
         with locked(self._generations(group.name) / "lock"):
+            before = self._serving(group.name)
             if not group.overlap:
                 self._end(group.name, keep=group.generation)
-            replicas = [self._start(group, index) for index in range(group.replicas)]
             try:
-                for replica in replicas:
-                    self._wait_until_ready(group, replica, seconds or group.ready_seconds)
-            except RuntimeError:
-                if self.serving(group.name) != group.generation:
+                replicas = [self._start(group, index) for index in range(group.replicas)]
+                served = before["replicas"] if before.get("generation") == group.generation else 0
+                for index, replica in enumerate(replicas):
+                    bound = seconds or group.ready_seconds
+                    self._wait_until_ready(group, replica, bound, new=index >= served)
+            except (RuntimeError, OSError):
+                if before.get("generation") == group.generation:
+                    self._trim(group, before["replicas"])
+                else:
                     self._end(group.name, only=group.generation)
                 raise
-            write_json(self._generations(group.name) / "serving.json", {"generation": group.generation})
+            write_json(
+                self._generations(group.name) / "serving.json",
+                {"generation": group.generation, "replicas": group.replicas},
+            )
             for port in group.ports:
                 file = envoy.endpoint_file(self.service(group.name), port)
-                write_json(file, envoy.endpoints(file.stem, [replica.ports[port] for replica in replicas]))
+                numbers = [replica.ports[port] for replica in replicas]
+                health = [replica.ports[group.ports[0]] for replica in replicas]
+                write_json(file, envoy.endpoints(file.stem, numbers, health))
             self._end(group.name, keep=group.generation)
-            self._trim(group)
+            self._trim(group, group.replicas)
             return replicas
 
-    def serving(self, name: str) -> str | None:
-        """The generation that the endpoint files point at."""
-        state = read_json(self._generations(name) / "serving.json")
-        return state["generation"] if state else None
+    def _serving(self, name: str) -> dict[str, Any]:
+        """The generation that the endpoint files point at, and how many replicas of it."""
+        return read_json(self._generations(name) / "serving.json") or {}
 
     def running(self, name: str) -> int:
         """How many replicas of the serving generation are up."""
-        prefix = f"{name}.{self.serving(name)}."
+        prefix = f"{name}.{self._serving(name).get('generation')}."
         programs = [file.stem for file in (self.folder / "supervisor.d").glob("*.ini")]
         states = [self.supervisor.status(program) for program in programs if program.startswith(prefix)]
         return sum(1 for state in states if state and state.running)
@@ -131,7 +142,7 @@ class ProcessGroups:
         with locked(self._generations(name) / "lock"):
             for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
                 write_json(
-                    file, envoy.endpoints(file.stem, [])
+                    file, envoy.endpoints(file.stem, [], [])
                 )  # the gateway stops sending before the processes go
             self._end(name)
             for file in (self.folder / "endpoints").glob(f"{name}.*.json"):
@@ -147,33 +158,37 @@ class ProcessGroups:
         generation = group.generation
         # Overlapping generations need ports of their own; the others keep theirs for good.
         slot = [generation, str(index)] if group.overlap else ["fixed", str(index)]
-        numbers = {port: ports.lease(self._owner(group.name, *slot, port)) for port in group.ports}
         home = self._generations(group.name) / generation / str(index)
+        home.mkdir(parents=True, exist_ok=True)  # first: what a killed run leaves is found by this folder
         self.data(group.name).mkdir(parents=True, exist_ok=True)
+        numbers = {port: ports.lease(self._owner(group.name, *slot, port)) for port in group.ports}
         names = {**{port: str(number) for port, number in numbers.items()}}
         names |= {"dir": str(home), "data": str(self.data(group.name))}
         for file, text in group.files.items():
             write(home / file, _fill(text, names))
-        home.mkdir(parents=True, exist_ok=True)
         program = Program(
             name=f"{group.name}.{generation}.{index}",
             command=[_fill(word, names) for word in group.command],
             env={key: _fill(value, names) for key, value in group.env.items()},
             directory=home,
             log=self.folder / "logs" / f"{group.name}.{index}.log",
+            has_children=group.has_children,
             stop_seconds=group.stop_seconds,
         )
         self.supervisor.run(program)
         return Replica(program.name, numbers, program.log)
 
-    def _wait_until_ready(self, group: Group, replica: Replica, seconds: float) -> None:
+    def _wait_until_ready(self, group: Group, replica: Replica, seconds: float, new: bool) -> None:
         url = f"http://127.0.0.1:{replica.ports[group.ports[0]]}{group.ready_path}"
         deadline = time.monotonic() + seconds
+        pid = 0
         while True:
             # Ready is only believed of a process that the supervisor says is ours and up.
             status = self.supervisor.status(replica.program)
-            if status and status.state in ("BACKOFF", "FATAL", "EXITED"):
-                self._fail(group, replica, f"exited with code {status.exit_code} before it was ready")
+            if status and new:  # one that served before may have been killed just now: it gets its time
+                pid = pid or status.pid
+                if status.state in ("BACKOFF", "FATAL", "EXITED") or status.pid not in (0, pid):
+                    self._fail(group, replica, "exited before it was ready")
             if status and status.running and _answers(url):
                 return
             if self._cancelled.is_set():
@@ -187,23 +202,27 @@ class ProcessGroups:
         raise RuntimeError(f"{group.name} {what}; the last lines of its log {replica.log}:\n{last}")
 
     def _end(self, name: str, keep: str | None = None, only: str | None = None) -> None:
-        for home in sorted(self._generations(name).glob("*/")):
-            if home.name == keep or (only and home.name != only):
-                continue
-            for replica in sorted(home.iterdir()):
-                self.supervisor.remove(f"{name}.{home.name}.{replica.name}")
+        homes = [
+            home
+            for home in sorted(self._generations(name).glob("*/"))
+            if home.name != keep and only in (None, home.name)
+        ]
+        self.supervisor.remove(
+            [f"{name}.{home.name}.{replica.name}" for home in homes for replica in home.iterdir()]
+        )
+        for home in homes:
             ports.release(self._owner(name, home.name))
             shutil.rmtree(home, ignore_errors=True)
 
-    def _trim(self, group: Group) -> None:
-        """End the replicas that a smaller group has no more."""
+    def _trim(self, group: Group, replicas: int) -> None:
+        """End the replicas from the number `replicas` on."""
         home = self._generations(group.name) / group.generation
-        for replica in sorted(home.iterdir()):
-            if int(replica.name) >= group.replicas:
-                self.supervisor.remove(f"{group.name}.{group.generation}.{replica.name}")
-                slot = group.generation if group.overlap else "fixed"
-                ports.release(self._owner(group.name, slot, replica.name))
-                shutil.rmtree(replica, ignore_errors=True)
+        slot = group.generation if group.overlap else "fixed"
+        spare = [replica for replica in sorted(home.iterdir()) if int(replica.name) >= replicas]
+        self.supervisor.remove([f"{group.name}.{group.generation}.{replica.name}" for replica in spare])
+        for replica in spare:
+            ports.release(self._owner(group.name, slot, replica.name))
+            shutil.rmtree(replica, ignore_errors=True)
 
 
 def _fill(text: str, names: Mapping[str, str]) -> str:
@@ -214,7 +233,7 @@ def _fill(text: str, names: Mapping[str, str]) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback, our own process
+        with loopback.get(url, timeout=2) as response:
             return bool(response.status == 200)
-    except (OSError, urllib.error.URLError):
+    except (OSError, HTTPException):
         return False

@@ -5,6 +5,7 @@ resource's type names.
 """
 
 import asyncio
+import xmlrpc.client
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -44,7 +45,7 @@ class LocalServicer(ProviderServicer):
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Cancelled:
             await context.abort(grpc.StatusCode.CANCELLED, "cancelled")
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError, xmlrpc.client.Error) as error:
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
     def _kind(self, urn: str) -> Kind:

@@ -16,6 +16,8 @@ _LEAST_STEP, _LONGEST_STEP = 0.1, 60.0
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code. Each command imports only what it needs."""
     options = _parser().parse_args(arguments)
+    # ONNX Runtime reports its use to its maker unless it is told not to, before it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if options.command == "schema":
         import orjson
 

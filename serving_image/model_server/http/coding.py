@@ -29,4 +29,6 @@ def decompress(body: bytes, coding: bytes, limit: int) -> bytes:
         raise PayloadTooLarge(f"the decompressed body is over the limit of {limit} bytes")
     if not stream.eof:
         raise InvalidRequest(f"the {name.decode()} body is cut short")
+    if stream.unused_data:
+        raise InvalidRequest(f"{len(stream.unused_data)} bytes follow the end of the {name.decode()} body")
     return plain

@@ -16,6 +16,7 @@ import orjson
 from model_server.errors import ClientGone, ServerError
 from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
+from model_server.http.incoming import STREAMED, IncomingBody
 from model_server.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Connection(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_in_request",
+        "_incoming",
         "_limits",
         "_listener",
         "_parser",
@@ -77,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._writing_paused = False
         self._waiters: list[asyncio.Future[None]] = []
         self.logs_access = listener.logs_access
+        self._incoming: IncomingBody | None = None
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 
@@ -124,14 +127,17 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol. The client does not read: do not read from it either."""
         self._writing_paused = True
         self.due = self._listener.clock + self._limits.write_timeout_seconds
-        self._balance_reading()
+        self.balance_reading()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._writing_paused = False
         self._wake_waiters()
-        self._allow(math.inf if self._pending else self._limits.idle_timeout_seconds)
-        self._balance_reading()
+        if self._incoming is not None:
+            self._allow(self._limits.body_timeout_seconds)
+        else:
+            self._allow(math.inf if self._pending else self._limits.idle_timeout_seconds)
+        self.balance_reading()
 
     # httptools callbacks
 
@@ -173,6 +179,12 @@ class Connection(asyncio.Protocol):
             raise _Refused(400, "HTTP/1.1 needs a Host header")
         coding = headers.get(b"transfer-encoding")
         length = headers.get(b"content-length")
+        kind = headers.get(b"content-type", b"")
+        streamed = (
+            kind != b"application/json"  # most of all
+            and kind[: len(STREAMED)].lower() == STREAMED
+            and self._parser.get_method() == b"POST"
+        )
         if coding is not None:
             # Two ways to say where the body ends, or an unknown one, is how requests are smuggled.
             if length is not None or version != "1.1":
@@ -181,7 +193,7 @@ class Connection(asyncio.Protocol):
                 raise _Refused(
                     501, f"Transfer-Encoding {coding.decode('latin-1')!r:.50} is not supported, only chunked"
                 )
-        elif length is not None and int(length) > self._limits.max_body_bytes:
+        elif length is not None and int(length) > self._limits.max_body_bytes and not streamed:
             raise _Refused(
                 413, f"the body has {int(length)} bytes; the limit is {self._limits.max_body_bytes}"
             )
@@ -192,9 +204,16 @@ class Connection(asyncio.Protocol):
                 raise _Refused(417, f"Expect {expect.decode('latin-1')!r:.50} is not supported")
             if not self._pending:
                 self._transport.write(_CONTINUE)
+        if streamed and not self._parser.should_upgrade() and not self._discarding:
+            self._hand_over_early()
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
+        if self._incoming is not None:
+            self._allow(self._limits.body_timeout_seconds)
+            self._incoming.feed(body)
+            self.balance_reading()
+            return
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
             raise _Refused(413, f"the body is over the limit of {self._limits.max_body_bytes} bytes")
@@ -203,7 +222,13 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole: hand it over."""
         parser = self._parser
-        if parser.should_upgrade():
+        if parser.should_upgrade() or self._discarding:
+            return
+        if self._incoming is not None:
+            self._in_request = False
+            self._allow(math.inf)
+            self._incoming.finish()
+            self._incoming = None
             return
         parts = self._body
         body = b"" if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
@@ -224,7 +249,18 @@ class Connection(asyncio.Protocol):
         self._pending.append(exchange)
         self._allow(math.inf)
         if len(self._pending) >= self._limits.max_pipelined:
-            self._balance_reading()
+            self.balance_reading()
+        self._dispatch(exchange)
+
+    def _hand_over_early(self) -> None:
+        """Hand the request over before its body has come."""
+        parser = self._parser
+        keep_alive = parser.should_keep_alive() and not self._listener.draining
+        exchange = Exchange(
+            self, parser.get_method(), self._target, self._headers, b"", keep_alive, parser.get_http_version()
+        )
+        self._incoming = exchange.incoming = IncomingBody(self, exchange)
+        self._pending.append(exchange)
         self._dispatch(exchange)
 
     # answers
@@ -251,7 +287,7 @@ class Connection(asyncio.Protocol):
         if not pending:
             self._allow(self._limits.idle_timeout_seconds)
         if self._reading_paused:
-            self._balance_reading()
+            self.balance_reading()
 
     async def until_writable(self, exchange: Exchange) -> None:
         """Wait until it is this exchange's turn to write and the client reads. Raises ClientGone."""
@@ -319,6 +355,12 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read further, after the answers still owed, then close."""
         self._discarding = True
+        if self._incoming is not None:
+            # Its handler is at work already, and ends the answer that it has begun.
+            self._listener.refused(status)
+            self._incoming.fail(message)
+            self._incoming = None
+            return
         self._body.clear()
         self._listener.refused(status)
         exchange = Exchange(self, b"GET", self._target, {}, b"", keep_alive=False)
@@ -332,10 +374,19 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         self.due = self._listener.clock + _LINGER_SECONDS
 
-    def _balance_reading(self) -> None:
-        pause = self._writing_paused or len(self._pending) >= self._limits.max_pipelined
+    def balance_reading(self) -> None:
+        """Read from the client, or stop, as writing, pipelining and the handler allow."""
+        incoming = self._incoming
+        pause = (
+            self._writing_paused
+            or len(self._pending) >= self._limits.max_pipelined
+            or (incoming is not None and incoming.full)
+        )
         if pause != self._reading_paused and not self._transport.is_closing():
             self._reading_paused = pause
+            if incoming is not None:
+                # The client's time to send the rest runs only while we read.
+                self._allow(math.inf if pause else self._limits.body_timeout_seconds)
             if pause:
                 self._transport.pause_reading()
             else:

@@ -13,6 +13,7 @@ from model_server.telemetry.logs import log
 
 if TYPE_CHECKING:
     from model_server.http.connection import Connection
+    from model_server.http.incoming import IncomingBody
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -39,6 +40,7 @@ class Exchange:
         "gone",
         "headers",
         "http_version",
+        "incoming",
         "keep_alive",
         "method",
         "received",
@@ -70,6 +72,8 @@ class Exchange:
         self.answered = False
         self.streaming = False
         """Part of the answer may have been sent, and its end has not."""
+        self.incoming: IncomingBody | None = None
+        """Set when the body is handed over while it arrives; `body` is empty then."""
         self.gone = False
         """The client left: an answer goes nowhere."""
         self.response: bytes | None = None
@@ -122,6 +126,9 @@ class Exchange:
         self._on_gone = None
         if self.gone:
             return
+        if self.incoming is not None and not self.incoming.finished:
+            # What is left of the body is not read: the connection cannot be used again.
+            self.keep_alive = False
         self._connection.send(self, self._render(status, body, content_type, headers))
 
     def respond_json(self, status: int, document: object) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from model_server.errors import InvalidRequest, MethodNotAllowed, NotFound, ServerError
+from model_server.errors import InvalidRequest, MethodNotAllowed, NotFound, ServerError, UnsupportedMediaType
 from model_server.http.exchange import Exchange, Header
 from model_server.telemetry.logs import log
 
@@ -29,15 +29,27 @@ class Router:
         self._routes: dict[tuple[str, ...], dict[bytes, Handler]] = {}
         self._cache: dict[tuple[bytes, bytes], tuple[Handler, tuple[str, ...]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._streaming: set[Handler] = set()
 
-    def add(self, method: str, template: str, handler: Handler) -> None:
+    def add(self, method: str, template: str, handler: Handler, *, streams: bool = False) -> None:
         """Route e.g. GET `/v2/models/{model}/ready`; parameters are handed over in their order.
 
         A parameter is one path segment. A segment can have fixed text after its parameter:
-        `/v1/models/{model}:predict`.
+        `/v1/models/{model}:predict`. `streams`: the handler takes `exchange.incoming` where there is one.
         """
         segments = tuple(template.encode().decode("ascii").strip("/").split("/"))
         self._routes.setdefault(segments, {})[method.encode()] = handler
+        if streams:
+            self._streaming.add(handler)
+
+    @property
+    def routes(self) -> list[tuple[str, str, Handler]]:
+        """Method, template and handler of every route."""
+        return [
+            (method.decode(), "/" + "/".join(segments), handler)
+            for segments, methods in self._routes.items()
+            for method, handler in methods.items()
+        ]
 
     def dispatch(self, exchange: Exchange) -> None:
         """Run the handler of a request; every fault becomes an answer."""
@@ -46,6 +58,10 @@ class Router:
             if found is None:
                 found = self._find(exchange)
             handler, parameters = found
+            if exchange.incoming is not None and handler not in self._streaming:
+                path = exchange.path.decode("latin-1")
+                respond_error(exchange, UnsupportedMediaType(f"{path!r:.200} does not take NDJSON"))
+                return
             work = handler(exchange, *parameters)
             if work is not None:
                 self._run_task(exchange, work)
@@ -131,5 +147,9 @@ def _match(template: tuple[str, ...], segments: list[str]) -> tuple[str, ...] | 
         suffix = part.partition("}")[2]
         if not segment.endswith(suffix) or len(segment) == len(suffix):
             return None
-        parameters.append(unquote(segment.removesuffix(suffix)))
+        value = segment.removesuffix(suffix)
+        if ":" in value:
+            # `/v1/models/m:predict` is a verb of m, not a model of that name.
+            return None
+        parameters.append(unquote(value))
     return tuple(parameters)

@@ -38,6 +38,8 @@ class LoadOptions:
     threads: int
     """Threads of one run, 1 or more."""
     execution_providers: tuple[str, ...] = ()
+    allow_pickle: bool = False
+    """Loading may run code that the artifact brings."""
 
 
 class Format(ABC):
@@ -50,5 +52,5 @@ class Format(ABC):
         """The file to load if the artifact holds this format, else None."""
 
     @abstractmethod
-    def load(self, path: Path, options: LoadOptions) -> Model:
-        """Load it. Blocks. Raises LoadFailed."""
+    def load(self, path: Path, options: LoadOptions, artifact: Artifact) -> Model:
+        """Load what `find` found. Blocks. Raises LoadFailed."""

@@ -9,10 +9,16 @@ A source is one file in `models/sources/`, a store one file in `models/stores/`;
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from model_server.settings import RegistrySettings
+from model_server.errors import LoadFailed
+from model_server.settings import RegistrySettings, VersionPolicy
+
+
+class Unavailable(LoadFailed):
+    """A registry or a store does not answer, or not now: trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,32 @@ class Resolved:
     version: str
     """As clients see it in `model_version`."""
     location: str
-    """URI that a store can download. Never changes its content for one version."""
+    """URI that a store can download."""
     uri: str
     """The exact reference, with the alias replaced by the version."""
+    revision: str = ""
+    """Tells two contents of one location apart, such as an ETag; empty where the content never changes."""
+    sha256: str = ""
+    """The digest that the registry records for it, in hex; empty if it records none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The versions of a model that are to be served."""
+
+    versions: tuple[Resolved, ...]
+    """The default version first; at least one."""
+    stamp: str = ""
+    """Not empty: load them even if they are served already, unless with this stamp."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the control channel."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(document: dict[str, Any]) -> "Plan":
+        """The opposite of as_json."""
+        return Plan(tuple(Resolved(**version) for version in document["versions"]), document["stamp"])
 
 
 class Source(ABC):
@@ -34,8 +63,8 @@ class Source(ABC):
         self.registry = registry
 
     @abstractmethod
-    def resolve(self, reference: str) -> Resolved:
-        """Ask what the reference means now. Blocks, briefly. Raises LoadFailed."""
+    def resolve(self, reference: str, policy: VersionPolicy | None) -> tuple[Resolved, ...]:
+        """Ask what the reference means now: the default version first. Blocks, briefly. Raises LoadFailed."""
 
 
 class Store(ABC):
@@ -49,9 +78,17 @@ class Store(ABC):
         del location
         return None
 
+    def revision(self, location: str) -> str:
+        """See Resolved.revision. Blocks, briefly. Raises LoadFailed."""
+        del location
+        return ""
+
     @abstractmethod
-    def download(self, location: str, into: Path) -> None:
-        """Bring the file or the folder's content into an empty folder. Blocks. Raises LoadFailed."""
+    def download(self, location: str, into: Path) -> str:
+        """Bring the file or the folder's content into an empty folder. Blocks. Raises LoadFailed.
+
+        Returns the SHA-256 of what was sent if that was one archive, else "".
+        """
 
 
 def scheme_of(uri: str) -> str:

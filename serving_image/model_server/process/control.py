@@ -1,7 +1,7 @@
 """How a change asked of one worker reaches all: lines of JSON between the workers and the master.
 
-worker -> master  {"ask": 7, "operation": "load", "model": "fraud"}
-master -> workers {"do": 12, "operation": "load", "model": "fraud"}
+worker -> master  {"ask": 7, "operation": "apply", "model": "fraud", "detail": {…}}
+master -> workers {"do": 12, "operation": "apply", "model": "fraud", "detail": {…}}
 workers -> master {"done": 12, "error": null}            or {"status": 500, "message": …}
 master -> worker  {"answer": 7, "error": null}           the first error, if there is one
 """
@@ -18,8 +18,8 @@ from model_server.telemetry.logs import log
 
 LINE_BYTES = 1 << 20
 
-Operation = Callable[[str, str], Awaitable[None]]
-"""Called with "load" or "unload" and the model's name; raises ServerError."""
+Operation = Callable[[str, str, dict[str, Any]], Awaitable[None]]
+"""Called with an operation, the model's name and details; raises ServerError."""
 
 
 class ControlChannel:
@@ -39,12 +39,12 @@ class ControlChannel:
         reader, self._writer = await asyncio.open_connection(sock=self._sock, limit=LINE_BYTES)
         self._spawn(self._read(reader))
 
-    async def ask(self, operation: str, model: str) -> None:
+    async def ask(self, operation: str, model: str, detail: dict[str, Any]) -> None:
         """Have every worker do it. Raises what the first that failed raised."""
         self._next += 1
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked[self._next] = answered
-        self._send({"ask": self._next, "operation": operation, "model": model})
+        self._send({"ask": self._next, "operation": operation, "model": model, "detail": detail})
         await answered
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -60,7 +60,7 @@ class ControlChannel:
     async def _do(self, message: dict[str, Any]) -> None:
         error: dict[str, Any] | None = None
         try:
-            await self._operate(message["operation"], message["model"])
+            await self._operate(message["operation"], message["model"], message["detail"])
         except ServerError as failure:
             error = {"status": failure.status, "message": failure.message}
         except Exception:

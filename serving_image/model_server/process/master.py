@@ -44,6 +44,7 @@ class _Errand:
 
     asker: int
     ask: int
+    message: dict[str, Any]
     waiting: set[int]
     error: dict[str, Any] | None = None
 
@@ -67,6 +68,8 @@ class Master:
         self._errands: dict[int, _Errand] = {}
         self._errand = 0
         self._unloaded: set[str] = set()
+        self._plans: dict[str, dict[str, Any]] = {}
+        """What each model serves, for successors of dead workers: they must not serve something else."""
         self._stop_by: float | None = None
         self._exit_code = 0
         self._selector = selectors.DefaultSelector()
@@ -104,6 +107,9 @@ class Master:
         ours.setblocking(False)
         self._children[worker] = _Child(pid, ours)
         self._selector.register(ours, selectors.EVENT_READ, worker)
+        for errand in self._errands.values():
+            errand.waiting.add(worker)
+            self._send(worker, errand.message)
 
     def _be_worker(self, worker: int, channel: socket.socket, masters_end: socket.socket) -> None:
         """The life of the forked child; never returns."""
@@ -131,6 +137,7 @@ class Master:
                 channel,
                 replacement=worker in self._pause,
                 unloaded=frozenset(self._unloaded),
+                plans=dict(self._plans),
             )
             code = run_worker(self._settings, place)
         except Exception:
@@ -220,11 +227,10 @@ class Master:
 
     def _begin(self, worker: int, message: dict[str, Any]) -> None:
         self._errand += 1
-        operation, model = message["operation"], message["model"]
-        (self._unloaded.add if operation == "unload" else self._unloaded.discard)(model)
-        self._errands[self._errand] = _Errand(worker, message["ask"], set(self._children))
+        task = {"do": self._errand, **{key: message[key] for key in ("operation", "model", "detail")}}
+        self._errands[self._errand] = _Errand(worker, message["ask"], task, set(self._children))
         for number in list(self._children):
-            self._send(number, {"do": self._errand, "operation": operation, "model": model})
+            self._send(number, task)
 
     def _done(self, worker: int, number: int, error: dict[str, Any] | None) -> None:
         errand = self._errands.get(number)
@@ -234,7 +240,16 @@ class Master:
         errand.error = errand.error or error
         if not errand.waiting:
             del self._errands[number]
+            self._remember(errand)
             self._send(errand.asker, {"answer": errand.ask, "error": errand.error})
+
+    def _remember(self, errand: _Errand) -> None:
+        operation, model = errand.message["operation"], errand.message["model"]
+        if operation == "unload":
+            self._unloaded.add(model)
+        elif operation == "apply" and errand.error is None:
+            self._unloaded.discard(model)
+            self._plans[model] = errand.message["detail"]
 
     def _forget(self, worker: int) -> None:
         """A dead worker owes no answers: its successor loads what is declared."""

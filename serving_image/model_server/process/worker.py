@@ -6,6 +6,7 @@ import signal
 import socket
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 import uvloop
 
@@ -15,12 +16,19 @@ from model_server.http.listener import Listener
 from model_server.http.router import Router
 from model_server.http2.listener import Listener as GrpcListener
 from model_server.models.repository import Repository
+from model_server.models.source import Plan
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
-from model_server.process.memory import return_freed_memory
+from model_server.process.memory import return_freed_memory, unmap_big_blocks_when_freed
 from model_server.process.state import ServerState
+from model_server.process.watcher import Watcher
+from model_server.protocols.mlflow_scoring import MlflowScoring
+from model_server.protocols.mlflow_webhook import MlflowWebhook
 from model_server.protocols.oip import OpenInferenceRest
 from model_server.protocols.oip_statistics import ModelStatistics
+from model_server.protocols.openapi import OpenApi
+from model_server.protocols.predict import Predict
+from model_server.protocols.tensorflow_serving import TensorFlowServing
 from model_server.settings import Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
@@ -50,6 +58,8 @@ class Place:
     """This worker takes a dead one's place: clients wait until it can answer, and see no "not ready"."""
     unloaded: frozenset[str] = frozenset()
     """Declared models that were unloaded before this worker started."""
+    plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the other workers serve, as Plan.as_json gives it, by model."""
 
 
 class Worker:
@@ -68,6 +78,11 @@ class Worker:
         )
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
         ModelStatistics(self.service, place.metrics).add_routes(self.router)
+        MlflowWebhook(self.repository, self.state).add_routes(self.router)
+        TensorFlowServing(self.service).add_routes(self.router)
+        MlflowScoring(self.service, self.state, settings.default_model).add_routes(self.router)
+        Predict(self.service, settings).add_routes(self.router)
+        OpenApi(self.repository, self.router).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
         self.grpc_listener: GrpcListener | None = None
         if place.grpc_socket is not None:
@@ -87,12 +102,14 @@ class Worker:
         # The port opens before the models load: probes get an honest "not ready" instead of a refusal.
         if not self._place.replacement:
             await self._listen()
-        loading = loop.create_task(self.repository.load_all(besides=self._place.unloaded))
+        plans = {name: Plan.from_json(plan) for name, plan in self._place.plans.items()}
+        loading = loop.create_task(self.repository.load_all(plans, besides=self._place.unloaded))
         stopping = loop.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
-            if not self._enough_to_start():
+            # A replacement stays: it can load later what it cannot now, and its siblings serve on.
+            if not self._enough_to_start() and not self._place.replacement:
                 self._abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
@@ -104,7 +121,10 @@ class Worker:
             log.info(
                 "serving", extra={"models": [entry.settings.name for entry in self.repository.entries()]}
             )
+            watcher = Watcher(self.repository, self.state, self._settings, leads=self._place.number == 0)
+            watching = loop.create_task(watcher.run())
             await stopping
+            watching.cancel()
         else:
             loading.cancel()
         return await self._drain()
@@ -169,11 +189,14 @@ class Worker:
         asyncio.get_running_loop().call_later(_HEARTBEAT_SECONDS, self._beat)
 
     def _respond_metrics(self, exchange: Exchange) -> None:
+        """Prometheus metrics of all workers."""
         exchange.respond(200, self._place.metrics.render(), TEXT)
 
 
 def run_worker(settings: Settings, place: Place) -> int:
     """Serve in this process until told to stop; return the exit code."""
+
+    unmap_big_blocks_when_freed()
 
     async def run() -> int:
         return await Worker(settings, place).run()

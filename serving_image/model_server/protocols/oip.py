@@ -60,7 +60,8 @@ class OpenInferenceRest:
         if reasons:
             exchange.respond_json(503, {"ready": False, "error": "; ".join(reasons)})
         else:
-            exchange.respond_json(200, {"ready": True})
+            warnings = self._state.warnings()
+            exchange.respond_json(200, {"ready": True, "warnings": warnings} if warnings else {"ready": True})
 
     def model_metadata(self, exchange: Exchange, model: str, version: str = "") -> None:
         """Versions, inputs and outputs."""
@@ -74,6 +75,11 @@ class OpenInferenceRest:
                 "platform": served.model.platform,
                 "inputs": [spec.metadata() for spec in signature.inputs],
                 "outputs": [spec.metadata() for spec in signature.outputs],
+                "parameters": {
+                    "version": served.version,
+                    "source": served.artifact.uri,
+                    "sha256": served.artifact.digest,
+                },
             },
         )
 

@@ -203,9 +203,9 @@ def test_the_local_lock_has_no_cloud_in_it():
 def test_a_changed_dependency_is_drift(monkeypatch: pytest.MonkeyPatch):
     local = next(each for each in lock.LOCKS if each.name == "local")
     before = lock.inputs(local)
-    changed = lock.projects()
+    changed = lock.projects(local)
     changed[0]["project"]["dependencies"].append("another>=1")
-    monkeypatch.setattr(lock, "projects", lambda: changed)
+    monkeypatch.setattr(lock, "projects", lambda _: changed)
     assert lock.inputs(local) != before
 
 

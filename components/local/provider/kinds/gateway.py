@@ -19,7 +19,8 @@ class Gateway(ProcessKind):
         bootstrap = json.dumps(envoy.bootstrap(new["name"])).replace('"@admin@"', "@admin@")
         return Group(
             name=new["name"],
-            command=["envoy", "-c", "@dir@/bootstrap.json", "--concurrency", "2", "--use-dynamic-base-id"],
+            # Hot restart is not used, and leaves shared memory behind when it is on.
+            command=["envoy", "-c", "@dir@/bootstrap.json", "--concurrency", "2", "--disable-hot-restart"],
             files={"bootstrap.json": bootstrap},
             ports=["admin"],
             ready_path="/ready",

@@ -20,10 +20,11 @@ class Host(Kind):
         return {}
 
     def read(self, state: Properties) -> dict[str, Any]:
-        """Gone when the supervisor is."""
-        if not Supervisor(Path(state["folder"])).alive():
+        """Gone when its folder is; without its supervisor, what is left waits for an update or a delete."""
+        folder = Path(state["folder"])
+        if not folder.is_dir():
             raise Gone
-        return dict(state)
+        return {**state, "running": Supervisor(folder).alive()}
 
     def delete(self, state: Properties) -> None:
         """End every process of the stack, give back its ports and delete its folder."""

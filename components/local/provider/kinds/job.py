@@ -29,19 +29,24 @@ class Job(Kind):
             directory=Path(new["directory"]),
             log=folder / "logs" / f"{new['name']}.log",
             keep_running=False,
+            has_children=True,
         )
         supervisor.run(program)
         try:
             self._wait(supervisor, program, seconds or _LIMIT_SECONDS)
         finally:
-            supervisor.remove(program.name)
+            supervisor.remove([program.name])
         return {}
 
     def _wait(self, supervisor: Supervisor, program: Program, seconds: float) -> None:
         command, deadline = " ".join(program.command), time.monotonic() + seconds
         while True:
             status = supervisor.status(program.name)
-            if status and not status.running:
+            if status is None:
+                raise RuntimeError(
+                    f"`{command}` was ended from outside; `pulumi refresh`, then `pulumi up`, runs it again"
+                )
+            if status.started and not status.running:
                 if status.state == "EXITED" and status.exit_code == 0:
                     return
                 raise RuntimeError(

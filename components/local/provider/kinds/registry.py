@@ -19,10 +19,11 @@ class Registry(ProcessKind):
                 *("--backend-store-uri", "sqlite:///@data@/mlflow.db"),
                 *("--artifacts-destination", "@data@/artifacts"),
             ],
-            env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             ports=["http"],
             ready_path="/health",
             overlap=False,
+            has_children=True,  # `mlflow` starts the server and waits for it
             ready_seconds=180,  # a cold start on a slow disk imports for most of a minute
         )
 

@@ -2,12 +2,12 @@
 
 import json
 import time
-import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import envoy, ports
+from .. import envoy, loopback, ports
 from ..files import read_json, remove, write_json
 from .base import UNKNOWN, Cancelled, Gone, Kind, Properties
 from .gateway import compose
@@ -30,18 +30,7 @@ class Route(Kind):
         listeners = [envoy.listener(name, port, rds)]
         clusters = {c["name"]: c for c in envoy.clusters(name, new["services"])}
         before = {c["name"]: c for c in (read_json(part) or {"clusters": []})["clusters"]}
-        routes = envoy.discovery(
-            [
-                envoy.route_configuration(
-                    endpoint=name,
-                    weights=dict(sorted(new["traffic"].items())),
-                    shadow=new.get("shadow"),
-                    pin_header=new["pin_header"],
-                    timeout_seconds=new["timeout_ms"] / 1000,
-                    retries=new["retries"],
-                )
-            ]
-        )
+        routes = _routes(new)
 
         # Make before break: new variants are known before the weights name them, and old ones are only
         # forgotten when the weights do not name them any more.
@@ -69,10 +58,15 @@ class Route(Kind):
             time.sleep(0.01)
 
     def read(self, state: Properties) -> dict[str, Any]:
-        """Gone when its declaration was removed."""
-        if not (Path(state["gateway"]) / "routes" / f"{state['name']}.json").exists():
+        """With the weights that are in use; gone when it was removed, or changed in another way."""
+        config, name = Path(state["gateway"]), state["name"]
+        found = read_json(config / f"{name}.rds.json")
+        if found is None or not (config / "routes" / f"{name}.json").exists():
             raise Gone
-        return dict(state)
+        read = {**state, "traffic": envoy.weights(found)}
+        if found["resources"] != _routes(read)["resources"]:
+            raise Gone
+        return read
 
     def delete(self, state: Properties) -> None:
         """Take the listener and the clusters away, then the files and the port."""
@@ -82,6 +76,21 @@ class Route(Kind):
             compose(config)
             remove(config / f"{state['name']}.rds.json")
         ports.release(_owner(state))
+
+
+def _routes(properties: Properties) -> envoy.Json:
+    return envoy.discovery(
+        [
+            envoy.route_configuration(
+                endpoint=properties["name"],
+                weights=dict(sorted(properties["traffic"].items())),
+                shadow=properties.get("shadow"),
+                pin_header=properties["pin_header"],
+                timeout_seconds=properties["timeout_ms"] / 1000,
+                retries=properties["retries"],
+            )
+        ]
+    )
 
 
 def _owner(properties: Properties) -> str:
@@ -101,7 +110,7 @@ def _route_version(admin: str, name: str) -> str | None:
 
 def _get(url: str) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310  the gateway's admin address
+        with loopback.get(url, timeout=5) as response:
             return dict(json.load(response))
-    except (OSError, ValueError):
+    except (OSError, HTTPException, ValueError):
         return {}

@@ -4,8 +4,9 @@ from model_server.errors import LoadFailed
 from model_server.models.artifact import Artifact
 from model_server.models.format import Format, LoadOptions, Model
 from model_server.models.formats.onnx import OnnxFormat
+from model_server.models.formats.pyfunc import PyfuncFormat
 
-FORMATS: tuple[Format, ...] = (OnnxFormat(),)
+FORMATS: tuple[Format, ...] = (OnnxFormat(), PyfuncFormat())
 """In the order in which they are asked."""
 
 
@@ -14,7 +15,7 @@ def load_artifact(artifact: Artifact, options: LoadOptions) -> Model:
     for format_ in FORMATS:
         path = format_.find(artifact)
         if path is not None:
-            return format_.load(path, options)
+            return format_.load(path, options, artifact)
     known = ", ".join(format_.name for format_ in FORMATS)
     flavors = (artifact.mlmodel or {}).get("flavors") or {}
     has = (

@@ -1,6 +1,6 @@
 """ONNX models, run by ONNX Runtime."""
 
-import mmap
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from model_server.errors import InvalidRequest, LoadFailed, ModelFailed
 from model_server.models.artifact import Artifact
 from model_server.models.format import Format, LoadOptions, Model
+from model_server.models.scan import pieces
 from model_server.tensors import Array, Signature, TensorSpec
 
 _DATATYPES = {
@@ -29,7 +30,11 @@ _DATATYPES = {
     "tensor(string)": "BYTES",
 }
 
-_ERRORS_ONLY = 3
+_TABLE = re.compile(r"seq\(map\((?:int64|string),(?P<values>tensor\(\w+\))\)\)")
+"""What scikit-learn's exporters make of class probabilities: for each row a map from class to number."""
+
+_NO_LOGS = 4
+"""Errors come as exceptions; ONNX Runtime's own lines on standard error would repeat them."""
 _LOOP_NODE = b'"\x04Loop'
 """`op_type: "Loop"` in protobuf's encoding."""
 
@@ -44,6 +49,7 @@ class OnnxModel(Model):
         self.signature = signature
         self.steady = steady
         self._text_inputs = tuple(spec.name for spec in signature.inputs if spec.datatype == "BYTES")
+        self._tables = {node.name for node in session.get_outputs() if _TABLE.fullmatch(node.type)}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """See Model.run."""
@@ -52,6 +58,11 @@ class OnnxModel(Model):
             results: list[Array] = self._session.run(outputs, feed)
         except Exception as error:
             raise ModelFailed(f"the model failed: {error}") from error
+        if self._tables:
+            return [
+                _from_table(result, self.signature.outputs_by_name[name]) if name in self._tables else result
+                for name, result in zip(outputs, results, strict=True)
+            ]
         return results
 
     def close(self) -> None:
@@ -83,21 +94,24 @@ class OnnxFormat(Format):
         if artifact.root.is_file():
             return artifact.root if artifact.root.suffix == ".onnx" else None
         if artifact.mlmodel is not None:
-            flavor = (artifact.mlmodel.get("flavors") or {}).get("onnx")
-            return artifact.root / str(flavor["data"]) if flavor else None
+            flavor = artifact.flavor("onnx")
+            return artifact.file(str(flavor.get("data", "model.onnx"))) if flavor is not None else None
         found = sorted(artifact.root.glob("*.onnx"))
         if len(found) > 1:
-            raise LoadFailed(f"{artifact.uri}: more than one .onnx file: {', '.join(p.name for p in found)}")
+            raise LoadFailed(f"more than one .onnx file: {', '.join(p.name for p in found)}")
         return found[0] if found else None
 
-    def load(self, path: Path, options: LoadOptions) -> Model:
+    def load(self, path: Path, options: LoadOptions, artifact: Artifact) -> Model:
         """See Format.load."""
+        del artifact
         session_options = ort.SessionOptions()
         session_options.intra_op_num_threads = options.threads
         session_options.inter_op_num_threads = 1
-        session_options.log_severity_level = _ERRORS_ONLY
+        session_options.log_severity_level = _NO_LOGS
         # Idle pool threads that spin would take the CPU from the event loop.
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Weights are repacked at load; in the arena their old copy would stay for as long as the session.
+        session_options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         try:
             session = ort.InferenceSession(
                 str(path),
@@ -105,7 +119,7 @@ class OnnxFormat(Format):
                 providers=list(options.execution_providers) or ["CPUExecutionProvider"],
             )
         except Exception as error:
-            raise LoadFailed(f"{path.name}: ONNX Runtime cannot load it: {error}") from error
+            raise LoadFailed(f"{path.name}: ONNX Runtime cannot load it: {_explain(str(error))}") from error
         signature = Signature(
             inputs=tuple(_spec(path, node) for node in session.get_inputs()),
             outputs=tuple(_spec(path, node) for node in session.get_outputs()),
@@ -115,16 +129,49 @@ class OnnxFormat(Format):
 
 def _has_loops(path: Path) -> bool:
     """Whether values decide how long a run takes. A chance match in the weights only costs the fast path."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(_LOOP_NODE) != -1
+    return any(_LOOP_NODE in piece for piece in pieces(path))
 
 
 def _spec(path: Path, node: Any) -> TensorSpec:
-    datatype = _DATATYPES.get(node.type)
+    table = _TABLE.fullmatch(node.type)
+    datatype = _DATATYPES.get(table["values"] if table else node.type)
     if datatype is None:
-        hint = " (scikit-learn exports: set zipmap to False)" if node.type.startswith("seq(map(") else ""
         raise LoadFailed(
-            f"{path.name}: {node.name!r} is {node.type}, which is not a tensor of the protocol{hint}"
+            f"{path.name}: {node.name!r} is {node.type}, which is not a tensor of the protocol; "
+            "export the model with tensors as inputs and outputs"
         )
+    if table:
+        return TensorSpec(name=node.name, datatype=datatype, shape=(-1, -1))
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return TensorSpec(name=node.name, datatype=datatype, shape=shape)
+
+
+def _from_table(rows: Any, spec: TensorSpec) -> Array:
+    """A matrix with a column for each class, in the order of the classes."""
+    values = [list(row.values()) for row in rows]
+    if spec.dtype.kind == "O":
+        values = [[str(value).encode() for value in row] for row in values]
+    return np.array(values, dtype=spec.dtype).reshape(len(values), -1 if values else 0)
+
+
+def _explain(error: str) -> str:
+    """ONNX Runtime's words, shorter and with the mend."""
+    if "INVALID_PROTOBUF" in error or "No graph was found" in error:
+        return "not an ONNX model, or only a part of one"
+    if opset := re.search(r"Opset (\d+) is under development", error):
+        return (
+            f"it needs opset {opset[1]}, which ONNX Runtime {ort.__version__} does not know; "
+            "export it with a lower opset_version, or install a newer onnxruntime"
+        )
+    if version := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", error):
+        return (
+            f"it has IR version {version[1]}, ONNX Runtime {ort.__version__} reads up to {version[2]}; "
+            "export it with an older onnx package, or install a newer onnxruntime"
+        )
+    # Source locations and error codes of C++ say nothing to whoever made the model.
+    text = re.sub(
+        r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*\.(?:cc|h):\d+ |Load model from \S+ failed:", "", error
+    )
+    if "xternal data" in text or "xternal initializer" in text:
+        return f"its external data, weights in a file beside it, cannot be used: {text.strip()[:500]}"
+    return text.strip()[:500]

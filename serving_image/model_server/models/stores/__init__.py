@@ -15,4 +15,18 @@ def store_for(location: str, registry: RegistrySettings) -> Store:
         from model_server.models.stores.mlflow_artifacts import MlflowArtifactStore
 
         return MlflowArtifactStore(registry)
-    raise LoadFailed(f"{location}: no store for {scheme!r} (known: a path, file, mlflow-artifacts)")
+    if scheme in ("http", "https"):
+        from model_server.models.stores.http import HttpStore
+
+        return HttpStore(registry)
+    if scheme == "s3":
+        from model_server.models.stores.s3 import S3Store
+
+        return S3Store(registry)
+    if scheme == "gs":
+        from model_server.models.stores.gcs import GcsStore
+
+        return GcsStore(registry)
+    raise LoadFailed(
+        f"{location}: no store for {scheme!r} (known: a path, file, mlflow-artifacts, http, https, s3, gs)"
+    )

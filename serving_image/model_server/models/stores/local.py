@@ -21,10 +21,11 @@ class LocalStore(Store):
             raise LoadFailed(f"{location}: no such file or folder")
         return path.resolve()
 
-    def download(self, location: str, into: Path) -> None:
+    def download(self, location: str, into: Path) -> str:
         """See Store.download."""
         path = self.local_path(location)
         if path.is_dir():
             shutil.copytree(path, into, dirs_exist_ok=True)
         else:
             shutil.copy(path, into)
+        return ""

@@ -11,12 +11,13 @@ from model_server.models.source import Store
 class MlflowArtifactStore(Store):
     """The artifact proxy of the tracking server."""
 
-    def download(self, location: str, into: Path) -> None:
+    def download(self, location: str, into: Path) -> str:
         """See Store.download."""
         root = urllib.parse.urlsplit(location).path.strip("/")
         client = MlflowClient(self.registry)
         if _download_folder(client, root, into) == 0:
             raise LoadFailed(f"{location}: the MLflow server lists no files there")
+        return ""
 
 
 def _download_folder(client: MlflowClient, folder: str, into: Path) -> int:
