@@ -289,7 +289,9 @@ class LogSettings(_Section):
         default="auto", description="auto: text on a terminal, else JSON."
     )
     access: bool = Field(
-        default=False, description="One line for each request. Failed requests are logged anyway."
+        default=False,
+        description="One line for each HTTP request. Faults of the server are logged anyway; gRPC calls are "
+        "counted in metrics.",
     )
 
 

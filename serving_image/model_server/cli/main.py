@@ -10,6 +10,7 @@ from model_server.errors import SettingsError
 from model_server.settings import Settings, json_schema, load_settings
 
 _BAD_SETTINGS = 2
+_LEAST_STEP, _LONGEST_STEP = 0.1, 60.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         return ready(settings)
     # numpy's own thread pool computes nothing here, and costs memory for each CPU of the host.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if options.command == "bench":
+        return _bench(settings, options)
     from model_server.process.serve import serve
 
     return serve(settings)
@@ -47,8 +50,16 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve the models of the settings file until SIGTERM")
     check = commands.add_parser("check", help="load every model, run it, print its signature and latency")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+    bench = commands.add_parser("bench", help="put load on itself, plot throughput and latency by clients")
+    bench.add_argument("--url", help="load this running server of this machine instead of starting one")
+    bench.add_argument("--model", help="default: the first of the settings")
+    bench.add_argument(
+        "--seconds", type=_step_seconds, default=2.0, help="of each step, 0.1 to 60 (default: 2)"
+    )
+    bench.add_argument("--binary", action="store_true", help="send and ask for binary tensors, not JSON")
+    bench.add_argument("--json", action="store_true", help="print the report as JSON")
     ready = commands.add_parser("ready", help="exit with 0 if the server of these settings is ready here")
-    for command in (serve, check, ready):
+    for command in (serve, check, bench, ready):
         command.add_argument(
             "--config", type=Path, help="settings file (YAML); default: only the environment"
         )
@@ -62,6 +73,27 @@ def _check(settings: Settings, as_json: bool) -> int:
 
     set_up_logs(settings.log.model_copy(update={"level": "error"}))
     return check(settings, as_json)
+
+
+def _bench(settings: Settings, options: argparse.Namespace) -> int:
+    from model_server.cli.bench import bench
+
+    return bench(
+        settings,
+        options.config,
+        url=options.url,
+        model=options.model,
+        seconds=options.seconds,
+        binary=options.binary,
+        as_json=options.json,
+    )
+
+
+def _step_seconds(text: str) -> float:
+    seconds = float(text)
+    if not _LEAST_STEP <= seconds <= _LONGEST_STEP:
+        raise argparse.ArgumentTypeError(f"{text} is not between {_LEAST_STEP:g} and {_LONGEST_STEP:g}")
+    return seconds
 
 
 if __name__ == "__main__":

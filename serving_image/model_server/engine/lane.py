@@ -53,6 +53,8 @@ class Lane:
         self._waiting = 0
         self._running: list[list[Call]] = []
         self._turn_due = False
+        self._window: asyncio.TimerHandle | None = None
+        self._window_rows = 0
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
         self._closing: asyncio.Future[None] | None = None
@@ -80,15 +82,39 @@ class Lane:
             self._watch_until(call.deadline)
         elif not self._turn_due:
             self._turn_due = True
-            if self._window_seconds:
-                self._loop.call_later(self._window_seconds, self._turn)
+            if self._window_seconds and self._may_wait(call, now):
+                self._window_rows = call.rows
+                self._window = self._loop.call_later(self._window_seconds, self._turn)
             else:
                 self._loop.call_soon(self._turn)
+        elif self._window is not None:
+            self._window_rows += call.rows
+            if self._window_rows >= self._max_rows or not self._may_wait(call, now):
+                self._window.cancel()
+                self._window = None
+                self._loop.call_soon(self._turn)
+
+    def _may_wait(self, call: Call, now: float) -> bool:
+        """Company may come for this call, and its deadline allows to wait for it."""
+        in_time = call.deadline is None or call.deadline > now + self._window_seconds
+        return 0 < call.rows < self._max_rows and in_time
 
     def forget(self, call: Call) -> None:
         """A waiting call was cancelled; Call.cancel tells us."""
         if not call.started:
             self._waiting -= 1
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the calls that nobody waits for once they outnumber the others.
+
+        They would go at their turn, but behind a slow run that is far away, and each holds its inputs.
+        """
+        queue = self._queue
+        if len(queue) > 2 * self._waiting:
+            alive = [call for call in queue if not call.cancelled]
+            queue.clear()
+            queue.extend(alive)
 
     @property
     def waiting(self) -> int:
@@ -113,6 +139,9 @@ class Lane:
     def _turn(self) -> None:
         """Run what waits, as far as threads and this turn's time allow."""
         self._turn_due = False
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
         spent = 0.0
         while self._queue and len(self._running) < self.settings.concurrency:
             if spent > self._inline_seconds:
@@ -160,11 +189,14 @@ class Lane:
                 self._expire(call)
                 continue
             if not batch:
+                # From here on it does not wait: one that expires below may cancel it.
+                call.started = now
                 batch.append(call)
                 rows = call.rows
                 if not rows:
                     break
             elif rows + call.rows <= self._max_rows and call.rows and self._stackable(batch[0], call):
+                call.started = now
                 batch.append(call)
                 rows += call.rows
             else:
@@ -176,7 +208,6 @@ class Lane:
         queue.extendleft(reversed(apart))
         self._waiting -= len(batch)
         for call in batch:
-            call.started = now
             call.batch_rows = rows
         return batch
 
@@ -286,10 +317,11 @@ class Lane:
     def _expire_due(self) -> None:
         self._watch = None
         now = monotonic()
-        for calls in (self._queue, *self._running):
-            for call in calls:
-                if not call.cancelled and call.deadline is not None and call.deadline <= now:
-                    self._expire(call)
+        # Who is told may cancel other calls, which changes the queue: look at a copy.
+        for call in [call for calls in (self._queue, *self._running) for call in calls]:
+            if not call.cancelled and call.deadline is not None and call.deadline <= now:
+                self._expire(call)
+        self._sweep()
         self._watch_deadlines()
 
     def _closed_if_idle(self) -> None:

@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_waiters",
         "_writing_paused",
         "due",
+        "logs_access",
     )
 
     def __init__(self, listener: "Listener", limits: HttpSettings, dispatch: Dispatch) -> None:
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._waiters: list[asyncio.Future[None]] = []
+        self.logs_access = listener.logs_access
         self._incoming: IncomingBody | None = None
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""

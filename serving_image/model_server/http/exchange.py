@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from model_server.http.stream import ResponseStream
+from model_server.telemetry.logs import log
 
 if TYPE_CHECKING:
     from model_server.http.connection import Connection
@@ -21,6 +22,9 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 } | {499: b"HTTP/1.1 499 Client Closed Request\r\n"}
 _OK_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+_CLIENT_GONE = 499
+_LOGGED_CHARACTERS = 200
 
 Header = tuple[bytes, bytes]
 
@@ -101,6 +105,8 @@ class Exchange:
     def client_gone(self) -> None:
         """The connection is lost; Connection tells us."""
         self.gone = True
+        if not self.answered and self._connection.logs_access:
+            self._log(_CLIENT_GONE)
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
             callback()
@@ -114,6 +120,8 @@ class Exchange:
                 self._connection.abort()
             return
         self.answered = True
+        if self._connection.logs_access and not self.gone:
+            self._log(status)
         # The callback holds what holds this exchange: let go, or only the garbage collector frees them.
         self._on_gone = None
         if self.gone:
@@ -132,6 +140,8 @@ class Exchange:
     ) -> ResponseStream:
         """Begin an answer whose body comes in parts. For coroutine handlers; see ResponseStream."""
         self.answered = self.streaming = True
+        if self._connection.logs_access:
+            self._log(status)
         chunked = self.http_version != "1.0"
         self.keep_alive = self.keep_alive and chunked
         lines = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
@@ -141,6 +151,18 @@ class Exchange:
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         return ResponseStream(self._connection, self, b"".join((*lines, b"\r\n")), chunked)
+
+    def _log(self, status: int) -> None:
+        log.info(
+            "request",
+            extra={
+                "method": self.method.decode("latin-1"),
+                "target": self.target.decode("latin-1")[:_LOGGED_CHARACTERS],
+                "status": status,
+                "ms": round((monotonic() - self.received) * 1000, 3),
+                "request_id": self.request_id,
+            },
+        )
 
     def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
         request_id = self.headers.get(b"x-request-id")

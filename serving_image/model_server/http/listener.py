@@ -5,22 +5,29 @@ import socket
 from time import monotonic
 
 from model_server.http.connection import Connection, Dispatch
+from model_server.http.port import Port
 from model_server.settings import HttpSettings
 from model_server.telemetry.metrics import Metrics
 
 _SWEEP_SECONDS = 0.25
+_GRACE_SECONDS = 0.25
+"""Between the closed port and the end of idle connections: for requests on their way to us."""
 
 
 class Listener:
     """All connections of one port in this process."""
 
-    def __init__(self, limits: HttpSettings, dispatch: Dispatch, metrics: Metrics) -> None:
+    def __init__(
+        self, limits: HttpSettings, dispatch: Dispatch, metrics: Metrics, *, logs_access: bool = False
+    ) -> None:
+        self.logs_access = logs_access
         self._limits = limits
         self._dispatch = dispatch
         self._connections: set[Connection] = set()
         self._open = metrics.gauge("model_server_http_connections", "Open HTTP connections.")
         self._metrics = metrics
-        self._server: asyncio.Server | None = None
+        self._port: Port | None = None
+        self._stopping = False
         self._sweeper: asyncio.TimerHandle | None = None
         self.clock = monotonic()
         """Monotonic seconds, as of the last sweep: timeouts need no finer clock."""
@@ -29,17 +36,30 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         """Accept on a bound socket."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, self._limits, self._dispatch), sock=sock, backlog=2048
-        )
+        self._port = Port(sock, lambda: Connection(self, self._limits, self._dispatch))
+        await self._port.open()
         self.sweep()
 
     def stop_accepting(self) -> None:
-        """Close the port; idle connections end now, others with their answer."""
+        """Close the port; connections end with their next answer, or a moment later if nothing comes.
+
+        A connection that looks idle may have its next request on the wire, above all a new one.
+        """
+        if self._port is None:
+            self.draining = True
+            return
+        self._stopping = True
+        self._port.close(self._drain)
+
+    def _drain(self) -> None:
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        if self._connections:
+            asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._end_idle)
+        else:
+            self._stopping = False
+
+    def _end_idle(self) -> None:
+        self._stopping = False
         for connection in list(self._connections):
             connection.close_if_idle()
 
@@ -52,7 +72,9 @@ class Listener:
 
     @property
     def busy(self) -> int:
-        """Connections with a request under way."""
+        """Connections with a request under way, or that may have one."""
+        if self._stopping:
+            return max(1, len(self._connections))
         return sum(not connection.idle for connection in self._connections)
 
     def opened(self, connection: Connection) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from time import monotonic
 
+from model_server.http.port import Port
 from model_server.http2.connection import Accept, Connection
 from model_server.http2.frames import Code
 from model_server.settings import GrpcSettings
@@ -23,7 +24,8 @@ class Listener:
         self._connections: set[Connection] = set()
         self._open = metrics.gauge("model_server_grpc_connections", "Open gRPC connections.")
         self._metrics = metrics
-        self._server: asyncio.Server | None = None
+        self._port: Port | None = None
+        self._closing = False
         self._sweeper: asyncio.TimerHandle | None = None
         self.clock = monotonic()
         """Monotonic seconds, as of the last sweep: timeouts need no finer clock."""
@@ -31,10 +33,8 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         """Accept on a bound socket."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, self._limits, self._accept), sock=sock, backlog=2048
-        )
+        self._port = Port(sock, lambda: Connection(self, self._limits, self._accept))
+        await self._port.open()
         self._sweep()
 
     def stop_accepting(self) -> None:
@@ -43,12 +43,21 @@ class Listener:
         Clients that are asked to go come back at once. They must find every worker's port closed, not one
         that is about to be: what waits there to be accepted would be cut.
         """
+        if self._port is None:
+            self.draining = True
+            return
+        self._closing = True
+        self._port.close(self._closed)
+
+    def _closed(self) -> None:
         self.draining = True
-        if self._server is not None:
-            self._server.close()
-        asyncio.get_running_loop().call_later(_OTHERS_CLOSE_SECONDS, self._drain)
+        if self._connections:
+            asyncio.get_running_loop().call_later(_OTHERS_CLOSE_SECONDS, self._drain)
+        else:
+            self._closing = False
 
     def _drain(self) -> None:
+        self._closing = False
         for connection in list(self._connections):
             connection.drain()
 
@@ -61,7 +70,9 @@ class Listener:
 
     @property
     def busy(self) -> int:
-        """Connections with a call under way."""
+        """Connections with a call under way, or that may have one."""
+        if self._closing:
+            return max(1, len(self._connections))
         return sum(connection.busy for connection in self._connections)
 
     def opened(self, connection: Connection) -> bool:

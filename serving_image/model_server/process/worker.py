@@ -73,7 +73,9 @@ class Worker:
         self.state = ServerState(self.repository, place.board, place.number)
         self.service = InferenceService(self.repository)
         self.router = Router()
-        self.listener = Listener(settings.http, self.router.dispatch, place.metrics)
+        self.listener = Listener(
+            settings.http, self.router.dispatch, place.metrics, logs_access=settings.log.access
+        )
         OpenInferenceRest(self.service, self.state).add_routes(self.router)
         ModelStatistics(self.service, place.metrics).add_routes(self.router)
         MlflowWebhook(self.repository, self.state).add_routes(self.router)

@@ -1,5 +1,7 @@
 """Open Inference Protocol v2 over REST: health, metadata, inference, model repository."""
 
+import asyncio
+from collections.abc import Coroutine
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -8,6 +10,7 @@ import model_server
 from model_server.engine.call import Call
 from model_server.engine.service import InferenceService
 from model_server.errors import InvalidRequest, NotReady, ServerError
+from model_server.fastjson import BIG_BYTES
 from model_server.http.exchange import Exchange, Header
 from model_server.http.router import Router, respond_error
 from model_server.models.repository import Served
@@ -25,6 +28,8 @@ class OpenInferenceRest:
         self._service = service
         self._repository = service.repository
         self._state = state
+        self._one_big_body = asyncio.Lock()
+        """Two at a time would stop the event loop twice as long."""
 
     def add_routes(self, router: Router) -> None:
         """Put them on the router."""
@@ -87,14 +92,35 @@ class OpenInferenceRest:
             return
         exchange.respond_json(200, {"name": model, "version": served.version, "ready": True})
 
-    def infer(self, exchange: Exchange, model: str, version: str = "") -> None:
+    def infer(self, exchange: Exchange, model: str, version: str = "") -> Coroutine[Any, Any, None] | None:
         """Run the model on the tensors of the body."""
         served = self._repository.get(model, version)
+        body, header_length = exchange.body, exchange.headers.get(oip_codec.HEADER_LENGTH)
+        if len(body) >= BIG_BYTES and header_length is None:
+            return self._infer_big(exchange, served, model, version)
         try:
-            headers = exchange.headers
-            request = oip_codec.decode(
-                exchange.body, headers.get(oip_codec.HEADER_LENGTH), served.lane.signature
-            )
+            request = oip_codec.decode(body, header_length, served.lane.signature)
+        except ServerError as error:
+            served.lane.meters.failed(error.kind)
+            raise
+        self._submit(exchange, served, request)
+        return None
+
+    async def _infer_big(self, exchange: Exchange, served: Served, model: str, version: str) -> None:
+        try:
+            async with self._one_big_body:
+                request = await oip_codec.decode_big(exchange.body, served.lane.signature)
+        except ServerError as error:
+            served.lane.meters.failed(error.kind)
+            raise
+        # Meanwhile another version may have taken over.
+        now = self._repository.get(model, version)
+        if now.lane.signature != served.lane.signature:
+            request = oip_codec.decode(exchange.body, None, now.lane.signature)
+        self._submit(exchange, now, request)
+
+    def _submit(self, exchange: Exchange, served: Served, request: oip_codec.InferRequest) -> None:
+        try:
             call = Call(
                 request.inputs,
                 request.outputs,

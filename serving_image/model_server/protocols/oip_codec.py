@@ -1,13 +1,15 @@
 """Open Inference Protocol v2 over REST: bodies to tensors and back, JSON and binary."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import orjson
 
 from model_server.errors import InvalidRequest
-from model_server.fastjson import loads_request
+from model_server.fastjson import loads_big_request, loads_request
 from model_server.http.exchange import JSON, Header
 from model_server.tensors import Array, Signature, TensorSpec, from_bytes, from_json, to_bytes, to_json
 
@@ -46,6 +48,22 @@ def decode(body: bytes, header_length: bytes | None, signature: Signature) -> In
     if size == 0:
         return _decode_raw(body, signature)
     return _decode_document(_parse(body[:size]), memoryview(body)[size:], signature)
+
+
+async def decode_big(body: bytes, signature: Signature) -> InferRequest:
+    """Read a long body that is all JSON, without stopping the event loop for long. Raises InvalidRequest."""
+    try:
+        document, tensors = await loads_big_request(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+
+    def finish() -> InferRequest:
+        for tensor, parts in tensors:
+            tensor["data"] = np.concatenate(parts)
+        return _decode_document(_checked(document), memoryview(b""), signature)
+
+    # numpy copies and converts without the interpreter's lock: here a thread does help.
+    return await asyncio.get_running_loop().run_in_executor(None, finish)
 
 
 def encode(
@@ -87,9 +105,13 @@ def _parse(body: bytes, loads: Callable[[bytes], Any] = loads_request) -> dict[s
         document = loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}" if body else "the body is empty") from None
+    return _checked(document)
+
+
+def _checked(document: Any) -> dict[str, Any]:
     if type(document) is not dict:
         raise InvalidRequest("the body is not a JSON object")
-    return document
+    return cast(dict[str, Any], document)
 
 
 def _decode_document(document: dict[str, Any], binary: memoryview, signature: Signature) -> InferRequest:
