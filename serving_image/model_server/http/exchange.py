@@ -28,6 +28,7 @@ class Exchange:
     """A request whose body is complete, and its one answer."""
 
     __slots__ = (
+        "_added",
         "_connection",
         "_on_gone",
         "answered",
@@ -41,6 +42,7 @@ class Exchange:
         "response",
         "streaming",
         "target",
+        "trace_id",
     )
 
     def __init__(
@@ -55,6 +57,7 @@ class Exchange:
     ) -> None:
         self._connection = connection
         self._on_gone: Callable[[], object] | None = None
+        self._added: list[tuple[bytes, bytes | Callable[[], bytes]]] | None = None
         self.method = method
         self.target = target
         self.headers = headers
@@ -70,6 +73,8 @@ class Exchange:
         """The client left: an answer goes nowhere."""
         self.response: bytes | None = None
         """The answer while it waits for earlier ones on a pipelined connection."""
+        self.trace_id = ""
+        """For logs; set where the server traces."""
 
     @property
     def path(self) -> bytes:
@@ -87,12 +92,32 @@ class Exchange:
         """The caller's X-Request-Id, for logs; empty if there is none."""
         return self.headers.get(b"x-request-id", b"").decode("latin-1")[:128]
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What log lines about this request carry: request_id, and trace_id where there is one."""
+        trace_id = self.trace_id
+        if not trace_id and b"traceparent" in self.headers:
+            # version-traceid-parentid-flags; joined in the logs even where this server makes no spans.
+            parts = self.headers[b"traceparent"].decode("latin-1").split("-")
+            trace_id = parts[1][:32] if len(parts) > 1 else ""
+        fields = {"request_id": self.request_id}
+        return {**fields, "trace_id": trace_id} if trace_id else fields
+
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Have callback called if the client leaves before the answer."""
         if self.gone:
             callback()
         elif not self.answered:
             self._on_gone = callback
+
+    def add_header(self, name: bytes, value: bytes | Callable[[], bytes]) -> None:
+        """Have a header sent with the answer, whatever it is; a function is called when it is sent.
+
+        Once an answer has begun, nothing can be added.
+        """
+        if not self.answered:
+            self._added = self._added or []
+            self._added.append((name, value))
 
     def client_gone(self) -> None:
         """The connection is lost; Connection tells us."""
@@ -114,6 +139,8 @@ class Exchange:
         self._on_gone = None
         if self.gone:
             return
+        if self._added is not None:
+            headers = (*headers, *self._take_added())
         self._connection.send(self, self._render(status, body, content_type, headers))
 
     def respond_json(self, status: int, document: object) -> None:
@@ -128,12 +155,16 @@ class Exchange:
         chunked = self.http_version != "1.0"
         self.keep_alive = self.keep_alive and chunked
         lines = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
-        lines += [b"%s: %s\r\n" % header for header in headers]
+        lines += [b"%s: %s\r\n" % header for header in (*headers, *self._take_added())]
         if chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         return ResponseStream(self._connection, self, b"".join((*lines, b"\r\n")), chunked)
+
+    def _take_added(self) -> list[Header]:
+        added, self._added = self._added or [], None
+        return [(name, value if isinstance(value, bytes) else value()) for name, value in added]
 
     def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
         request_id = self.headers.get(b"x-request-id")

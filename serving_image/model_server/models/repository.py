@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from model_server.engine.lane import Lane
+from model_server.engine.previous import previous_version
+from model_server.engine.static_answer import check_static_answers
 from model_server.engine.warmup import warm_up
 from model_server.errors import LoadFailed, NotFound, NotReady, ServerError
 from model_server.models.artifact import Artifact
@@ -159,6 +161,11 @@ class Repository:
             raise
         old = list(entry.versions.values())
         entry.versions, entry.default = {served.version: served}, served
+        if any(rung.previous_version for rung in settings.fallback.rungs):
+            previous = previous_version({one.version: one for one in old}, served)
+            if previous is not None:
+                entry.versions[previous.version] = previous
+                old.remove(previous)
         entry.state, entry.reason = "READY", ""
         self._changed(entry)
         seconds = monotonic() - begun
@@ -180,6 +187,7 @@ class Repository:
     async def _bring_up(self, settings: ModelSettings, resolved: Resolved) -> Served:
         loop = asyncio.get_running_loop()
         artifact, model = await loop.run_in_executor(self._loader, self._fetch_and_load, settings, resolved)
+        check_static_answers(settings, model.signature)
         learned = await loop.run_in_executor(
             self._loader, warm_up, model, settings, self._settings.inline_ms / 1000
         )

@@ -8,7 +8,7 @@ import model_server
 from model_server.engine.call import Call
 from model_server.engine.service import InferenceService
 from model_server.errors import InvalidRequest, NotReady, ServerError
-from model_server.http.exchange import Exchange, Header
+from model_server.http.exchange import Exchange
 from model_server.http.router import Router, respond_error
 from model_server.models.repository import Served
 from model_server.process.state import ServerState
@@ -51,10 +51,12 @@ class OpenInferenceRest:
     def ready(self, exchange: Exchange) -> None:
         """200 only while every declared model can answer, in every worker, and no drain is under way."""
         reasons = self._state.not_ready_reasons()
+        notes = self._service.notes()
+        detail = {"notes": notes} if notes else {}
         if reasons:
-            exchange.respond_json(503, {"ready": False, "error": "; ".join(reasons)})
+            exchange.respond_json(503, {"ready": False, "error": "; ".join(reasons), **detail})
         else:
-            exchange.respond_json(200, {"ready": True})
+            exchange.respond_json(200, {"ready": True, **detail})
 
     def model_metadata(self, exchange: Exchange, model: str, version: str = "") -> None:
         """Versions, inputs and outputs."""
@@ -78,7 +80,9 @@ class OpenInferenceRest:
         except NotReady as error:
             exchange.respond_json(503, {"name": model, "ready": False, "error": error.message})
             return
-        exchange.respond_json(200, {"name": model, "version": served.version, "ready": True})
+        notes = self._service.notes(served)
+        detail = {"notes": notes} if notes else {}
+        exchange.respond_json(200, {"name": model, "version": served.version, "ready": True, **detail})
 
     def infer(self, exchange: Exchange, model: str, version: str = "") -> None:
         """Run the model on the tensors of the body."""
@@ -95,6 +99,7 @@ class OpenInferenceRest:
                 received=exchange.received,
                 deadline=_deadline(exchange, request.parameters),
                 priority=_priority(request.parameters) if request.parameters else 0,
+                caller=exchange,
             )
             self._service.submit(served, call)
         except ServerError as error:
@@ -112,11 +117,9 @@ class OpenInferenceRest:
             return
         began = monotonic()
         body, content_type, headers = oip_codec.encode(
-            request, call.results, served.name, served.version, served.lane.signature
+            request, call.results, served.name, served.version, served.lane.signature, call.degraded
         )
         ended = monotonic()
-        if b"x-latency-budget" in exchange.headers:
-            headers = (*headers, _budget(call, ended - began, served.lane.settings.slo_ms))
         exchange.respond(200, body, content_type, headers)
         meters.decode.observe(call.queued - call.received)
         meters.encode.observe(ended - began)
@@ -175,20 +178,6 @@ def _priority(parameters: dict[str, Any]) -> int:
     if type(priority) is not int or not 0 <= priority <= 2**32:
         raise InvalidRequest(f"parameters.priority: expected an integer of 0 and up, got {priority!r:.50}")
     return priority - 2**32 if priority else 0
-
-
-def _budget(call: Call, encode: float, slo_ms: float) -> Header:
-    """Where the time went, in milliseconds, beside the objective."""
-    phases = {
-        "decode": call.queued - call.received,
-        "queue": call.started - call.queued,
-        "inference": call.finished - call.started,
-        "encode": encode,
-    }
-    spent = sum(phases.values()) * 1000
-    parts = [f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in phases.items()]
-    parts += [f"total;dur={spent:.3f}", f"objective;dur={slo_ms:g}", f"reserve;dur={slo_ms - spent:.3f}"]
-    return b"x-latency-budget", ", ".join(parts).encode()
 
 
 def _optional_object(body: bytes) -> dict[str, Any]:
