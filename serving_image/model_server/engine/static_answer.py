@@ -49,9 +49,12 @@ def check_static_answers(settings: ModelSettings, signature: Signature) -> None:
             StaticAnswer(rung.value, signature, f"model {settings.name!r}: fallback.rungs[{index}].value")
 
 
-def _array(value: object, spec: TensorSpec, where: str, by_row: bool) -> Array:
+def _array(value: Any, spec: TensorSpec, where: str, by_row: bool) -> Array:
     expected = spec.shape[1:] if by_row else spec.shape
-    shape = tuple(np.shape(value if isinstance(value, list) else []))[: len(expected)] if expected else ()
+    try:
+        shape = np.shape(value)
+    except ValueError:
+        raise LoadFailed(f"{where}: its lists differ in length: {value!r:.80}") from None
     if len(shape) != len(expected) or any(
         size not in (-1, got) for size, got in zip(expected, shape, strict=True)
     ):
