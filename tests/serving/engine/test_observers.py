@@ -47,11 +47,11 @@ def test_an_observer_sees_calls_and_their_outcome(start: Callable[..., Server], 
 
 
 def test_a_slow_observer_delays_nobody_and_drops(start: Callable[..., Server], tmp_path: Path) -> None:
-    server = start(settings(tmp_path, {"queue_size": 2}, seconds=0.5), PYTHONPATH=HERE).until_ready()
+    server = start(settings(tmp_path, {"queue_size": 2}, seconds=2.0), PYTHONPATH=HERE).until_ready()
     began = time.monotonic()
     for _ in range(10):
         assert ask(server, "m", index_body(1))[0] == 200
-    assert time.monotonic() - began < 2.5, "ten calls of half a second each would take five"
+    assert time.monotonic() - began < 1.9, "one observation takes two seconds"
     assert observed(server, "queued") + observed(server, "dropped") == 10
     assert observed(server, "dropped") >= 5
 
