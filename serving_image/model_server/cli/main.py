@@ -1,6 +1,7 @@
 """`model-server`: serve models from one settings file."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _BAD_SETTINGS
     if options.command == "check":
         return _check(settings, options.json)
+    # numpy's own thread pool computes nothing here, and costs memory for each CPU of the host.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from model_server.process.serve import serve
 
     return serve(settings)

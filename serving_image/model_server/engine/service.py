@@ -9,18 +9,22 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from model_server.engine.budget import HEADER as BUDGET
 from model_server.engine.budget import budget_header
 from model_server.engine.call import Call, Caller
 from model_server.engine.guard import Guard
-from model_server.engine.observers import Observers, find_factory
 from model_server.engine.single_flight import Attempt
 from model_server.errors import SettingsError
 from model_server.models.repository import Repository, Served
 from model_server.settings import Settings
 from model_server.telemetry.metrics import Metrics
 from model_server.tensors import Array
+
+if TYPE_CHECKING:
+    from model_server.engine.observers import Observers
+    from model_server.telemetry.tracing import Tracing
 
 
 class InferenceService:
@@ -40,7 +44,9 @@ class InferenceService:
         }
         self._ways: dict[str, Attempt] = {name: guard.submit for name, guard in self._guards.items()}
         """What a model's calls go through; models that are not here go straight to their lanes."""
-        self._tracing = self._observers = None
+        self._tracing: Tracing | None = None
+        self._observers: Observers | None = None
+        # Imported only where they are used: a server that needs neither starts without their weight.
         if settings.tracing.enabled:
             from model_server.telemetry.tracing import Tracing
 
@@ -48,6 +54,8 @@ class InferenceService:
             for model in settings.models:
                 self._ways[model.name] = partial(self._tracing.submit, self._ways.get(model.name, _straight))
         if settings.observers:
+            from model_server.engine.observers import Observers
+
             self._observers = Observers(settings.observers, metrics)
             for model in settings.models:
                 if self._observers.watches(model.name):
@@ -136,8 +144,11 @@ class InferenceService:
 
 def check_steps(settings: Settings) -> None:
     """Whether what the settings ask for is installed. Raises SettingsError."""
-    for observer in settings.observers:
-        find_factory(observer)
+    if settings.observers:
+        from model_server.engine.observers import find_factory
+
+        for observer in settings.observers:
+            find_factory(observer)
     if settings.tracing.enabled:
         try:
             import_module("model_server.telemetry.tracing")

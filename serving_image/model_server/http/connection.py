@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        self._allow(self._limits.header_timeout_seconds)
         if not self._listener.opened(self):
             self._transport.abort()
 
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._writing_paused = False
         self._wake_waiters()
-        self.due = self._listener.clock + self._limits.idle_timeout_seconds if self.idle else math.inf
+        self._allow(math.inf if self._pending else self._limits.idle_timeout_seconds)
         self._balance_reading()
 
     # httptools callbacks
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
         self._headers = {}
         self._target = b""
         self._head_bytes = 0
-        self.due = self._listener.clock + self._limits.header_timeout_seconds
+        self._allow(self._limits.header_timeout_seconds)
 
     def on_url(self, url: bytes) -> None:
         """Part of the request target."""
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
             raise _Refused(
                 413, f"the body has {int(length)} bytes; the limit is {self._limits.max_body_bytes}"
             )
-        self.due = self._listener.clock + self._limits.body_timeout_seconds
+        self._allow(self._limits.body_timeout_seconds)
         expect = headers.get(b"expect")
         if expect is not None:
             if expect.lower() != b"100-continue":
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         if not keep_alive:
             exchange.http_version = parser.get_http_version()
         self._pending.append(exchange)
-        self.due = math.inf
+        self._allow(math.inf)
         if len(self._pending) >= self._limits.max_pipelined:
             self._balance_reading()
         self._dispatch(exchange)
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
         if self._waiters:
             self._wake_waiters()
         if not pending:
-            self.due = self._listener.clock + self._limits.idle_timeout_seconds
+            self._allow(self._limits.idle_timeout_seconds)
         if self._reading_paused:
             self._balance_reading()
 
@@ -291,6 +291,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._transport.abort()
+
+    def _allow(self, seconds: float) -> None:
+        """Give the client this long for its next step; what it has to read comes first."""
+        if not self._writing_paused:
+            self.due = self._listener.clock + seconds
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol (Java's client does) again, without the offer.

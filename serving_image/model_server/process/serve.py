@@ -3,7 +3,6 @@
 from model_server.engine.service import check_steps
 from model_server.errors import SettingsError
 from model_server.process.cpus import available_cpus
-from model_server.process.master import Master
 from model_server.process.sockets import bind
 from model_server.process.worker import Place, run_worker
 from model_server.settings import Settings
@@ -27,6 +26,8 @@ def serve(settings: Settings) -> int:
         if workers == 1:
             (sock,) = bind(server.host, server.http_port)
             return run_worker(settings, Place(sock))
+        from model_server.process.master import Master
+
         master = Master(settings, workers)
     except OSError as error:
         log.error(  # noqa: TRY400 - the cause is in the message; a traceback says no more

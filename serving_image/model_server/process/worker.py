@@ -16,6 +16,7 @@ from model_server.http.router import Router
 from model_server.models.repository import Repository
 from model_server.process.board import Board, WorkerState
 from model_server.process.control import ControlChannel
+from model_server.process.memory import return_freed_memory
 from model_server.process.state import ServerState
 from model_server.protocols.oip import OpenInferenceRest
 from model_server.protocols.oip_statistics import ModelStatistics
@@ -85,7 +86,7 @@ class Worker:
                 self.listener.abort()
                 return NOTHING_TO_SERVE
             # What is loaded now lives as long as the process: full collections need not walk it.
-            gc.collect()
+            return_freed_memory()
             gc.freeze()
             if self._place.replacement:
                 await self._listen()

@@ -120,10 +120,10 @@ class OpenInferenceRest:
             request, call.results, served.name, served.version, served.lane.signature, call.degraded
         )
         ended = monotonic()
-        exchange.respond(200, body, content_type, headers)
         meters.decode.observe(call.queued - call.received)
         meters.encode.observe(ended - began)
         meters.request.observe(ended - call.received)
+        exchange.respond(200, body, content_type, headers)
 
     def index(self, exchange: Exchange) -> None:
         """Every declared model with its state; with {"ready": true} only those that are ready."""
