@@ -60,6 +60,9 @@ class Degraded:
         return (value if self.age_seconds is None else f"{value}; age={self.age_seconds:.1f}").encode()
 
 
+_NO_RESULTS: list[Array] = []
+
+
 class Call:
     """Inputs, who waits for the outputs, and when what happened (seconds of the monotonic clock)."""
 
@@ -117,7 +120,8 @@ class Call:
         self.finished = 0.0
         self.batch_rows = 0
         """Rows of the run that answered it."""
-        self.results: list[Array] = []
+        self.results = _NO_RESULTS
+        """Of the outputs, in their order; replaced, never added to."""
         self.error: ServerError | None = None
 
     def cancel(self) -> None:

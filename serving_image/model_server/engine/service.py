@@ -48,15 +48,15 @@ class InferenceService:
         self._observers: Observers | None = None
         # Imported only where they are used: a server that needs neither starts without their weight.
         if settings.tracing.enabled:
-            from model_server.telemetry.tracing import Tracing
+            from model_server.telemetry import tracing
 
-            self._tracing = Tracing()
+            self._tracing = tracing.Tracing()
             for model in settings.models:
                 self._ways[model.name] = partial(self._tracing.submit, self._ways.get(model.name, _straight))
         if settings.observers:
-            from model_server.engine.observers import Observers
+            from model_server.engine import observers
 
-            self._observers = Observers(settings.observers, metrics)
+            self._observers = observers.Observers(settings.observers, metrics)
             for model in settings.models:
                 if self._observers.watches(model.name):
                     way = self._ways.get(model.name, _straight)
