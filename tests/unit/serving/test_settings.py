@@ -87,7 +87,7 @@ def test_every_field_is_documented() -> None:
         ("fallback: {rungs: [{model: a}]}", "cannot stand in for itself"),
         ("fallback: {rungs: [{model: c}]}", "no model 'c' is declared"),
         ("fallback: {rung: []}", "did you mean 'rungs'?"),
-        ("cache: {ttl: 5}", "did you mean 'ttl_seconds'?"),
+        ("cache: {ttl_second: 5}", "did you mean 'ttl_seconds'?"),
         ("budget: {inference_ms: 200}", "more than slo_ms"),
     ],
 )
