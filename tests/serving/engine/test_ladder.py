@@ -230,8 +230,10 @@ def test_polls_and_new_workers_keep_the_previous_version(
 
     wait_until(lambda: all(versions() == ["1", "2"] for _ in range(10)))
     loads = server.metric("model_server_model_loads_total", model="m", outcome="succeeded")
+    changes = [line for line in server.logs if line["message"] == "model serves"]
     time.sleep(1.5)
     # What is kept is part of what is wished for: no poll takes it for a change.
+    assert [line for line in server.logs if line["message"] == "model serves"] == changes
     assert server.metric("model_server_model_loads_total", model="m") == loads == 4
     # Loading again does not load what only stands in.
     assert server.post("/v2/repository/models/m/load")[0] == 200
