@@ -88,6 +88,12 @@ class NotReady(ServerError):
     retry_after_seconds = 1.0
 
 
+class BreakerOpen(NotReady):
+    """The model failed so often that it is left alone for a while."""
+
+    kind = "breaker_open"
+
+
 class DeadlineExceeded(ServerError):
     """The client's time, or the model's limit, ran out first."""
 

@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -203,6 +203,132 @@ class VersionPolicy(_Section):
         return self
 
 
+class FallbackRung(_Section):
+    """One step of the degradation ladder: exactly one of these fields, `version` aside."""
+
+    model: str | None = Field(
+        default=None, description="Another model of this server, such as a smaller or a quantised one."
+    )
+    version: str | None = Field(default=None, description="Version of that model. Default: its default one.")
+    previous_version: bool = Field(
+        default=False,
+        description="The version before the one that was asked for; it stays loaded when a newer one comes.",
+    )
+    cached_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="The answer to an equal request, if it is no older (seconds). Needs the model's `cache`.",
+    )
+    value: dict[str, Any] | None = Field(
+        default=None,
+        description="A static answer: output name -> data, nested like the output's shape; where the output "
+        "has a row for each row of the input, the data of one row.",
+    )
+
+    @property
+    def name(self) -> str:
+        """As the header X-Degraded and the metrics call it."""
+        if self.model is not None:
+            return "model"
+        if self.previous_version:
+            return "previous-version"
+        return "static" if self.cached_seconds is None else "cached"
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "FallbackRung":
+        said = [self.model is not None, self.previous_version, self.cached_seconds is not None]
+        if sum(said) + (self.value is not None) != 1:
+            raise ValueError("give exactly one of model, previous_version, cached_seconds and value")
+        if self.version is not None and self.model is None:
+            raise ValueError("version belongs to model; for the version before, say previous_version: true")
+        return self
+
+
+class FallbackSettings(_Section):
+    """What answers when the model does not. Every such answer says so in its header X-Degraded."""
+
+    rungs: list[FallbackRung] = Field(default_factory=list, description="Tried in this order.")
+    on: list[Literal["timeout", "overload", "breaker", "failure"]] = Field(
+        default=["timeout", "overload", "breaker", "failure"],
+        description="Why the ladder is climbed down. Faults of the request never are a reason.",
+    )
+    reserve: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the time that a request has left that each attempt leaves to the rungs below.",
+    )
+
+    @model_validator(mode="after")
+    def _a_value_is_last(self) -> "FallbackSettings":
+        if any(rung.value is not None for rung in self.rungs[:-1]):
+            raise ValueError("rungs: a static value always answers, so nothing comes after it; put it last")
+        return self
+
+
+class CacheSettings(_Section):
+    """Answers are kept and equal requests that meet are run once. Each worker has a cache of its own."""
+
+    ttl_seconds: Seconds = Field(
+        default=60.0,
+        description="Age up to which an answer is given again; 0: only to the `cached_seconds` rung.",
+    )
+    max_entries: int = Field(default=10_000, ge=1, description="Answers of one worker.")
+    max_bytes: int = Field(default=64 * 2**20, ge=1024, description="Bytes of one worker's answers.")
+
+
+class BreakerSettings(_Section):
+    """The circuit breaker of each version of a model; each worker counts for itself."""
+
+    window_seconds: float = Field(default=10.0, gt=0, description="Seconds over which calls are counted.")
+    failure_rate: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of failures and time-outs that opens it. A time-out counts if the model had at "
+        "least slo_ms.",
+    )
+    min_calls: int = Field(default=20, ge=1, description="Calls in the window before it may open.")
+    open_seconds: float = Field(default=5.0, gt=0, description="Seconds until probes are let through.")
+    probes: int = Field(
+        default=3, ge=1, description="Probes at a time, and how many must succeed to close it."
+    )
+
+
+class BudgetSettings(_Section):
+    """Shares of slo_ms in the latency budget header. Default: 5, 10, 20 and 5 % of it; the rest is spare."""
+
+    network_ms: float | None = Field(default=None, ge=0, description="Milliseconds from the client to us.")
+    features_ms: float | None = Field(default=None, ge=0, description="Milliseconds to make tensors.")
+    inference_ms: float | None = Field(default=None, ge=0, description="Milliseconds of the model's run.")
+    post_processing_ms: float | None = Field(default=None, ge=0, description="Milliseconds to answer.")
+
+    def shares(self, slo_ms: float) -> "BudgetShares":
+        """Milliseconds of each phase for this objective."""
+        network, features, inference, post = (
+            slo_ms * share if ms is None else ms
+            for ms, share in (
+                (self.network_ms, 0.05),
+                (self.features_ms, 0.10),
+                (self.inference_ms, 0.20),
+                (self.post_processing_ms, 0.05),
+            )
+        )
+        return BudgetShares(
+            network, features, inference, post, slo_ms - network - features - inference - post
+        )
+
+
+class BudgetShares(NamedTuple):
+    """Milliseconds of each phase."""
+
+    network_ms: float
+    features_ms: float
+    inference_ms: float
+    post_processing_ms: float
+    reserve_ms: float
+
+
 class ModelSettings(_Section):
     """One model to serve."""
 
@@ -267,6 +393,21 @@ class ModelSettings(_Section):
     slo_ms: float = Field(
         default=100.0, gt=0, description="Latency objective, for the latency budget header."
     )
+    budget: BudgetSettings = Field(default=BudgetSettings())
+    fallback: FallbackSettings = Field(default=FallbackSettings())
+    cache: CacheSettings | None = Field(default=None, description="Response cache. Default: none.")
+    breaker: BreakerSettings | None = Field(default=None, description="Circuit breaker. Default: none.")
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "ModelSettings":
+        rungs = self.fallback.rungs
+        if self.cache is None and any(rung.cached_seconds is not None for rung in rungs):
+            raise ValueError("fallback: cached_seconds needs the model's cache; add cache: {ttl_seconds: 0}")
+        if any(rung.model == self.name and rung.version is None for rung in rungs):
+            raise ValueError("fallback: a model cannot stand in for itself; name another, or a version")
+        if self.budget.shares(self.slo_ms).reserve_ms < 0:
+            raise ValueError(f"budget: the phases take more than slo_ms, which is {self.slo_ms:g}")
+        return self
 
     @model_validator(mode="after")
     def _one_digest_one_version(self) -> "ModelSettings":
@@ -295,6 +436,32 @@ class LogSettings(_Section):
     )
 
 
+class TracingSettings(_Section):
+    """OpenTelemetry traces. Needs the extra: pip install 'model-server[otel]'.
+
+    Everything else is said by the standard environment variables: OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and their like.
+    """
+
+    enabled: bool = Field(default=False, description="Make spans and export them over OTLP.")
+
+
+class ObserverSettings(_Section):
+    """Who sees calls after they are answered: payload capture, drift statistics."""
+
+    use: str = Field(
+        min_length=1,
+        description="Entry point of the group model_server.observers, or package.module:factory.",
+    )
+    models: list[str] = Field(default_factory=list, description="Models to look at. Default: all.")
+    sample: float = Field(default=1.0, gt=0, le=1, description="Share of the calls.")
+    queue_size: int = Field(default=1000, ge=1, description="Calls that may wait; more are dropped.")
+    queue_bytes: int = Field(
+        default=64 * 2**20, ge=1024, description="Bytes of tensors that may wait; more are dropped."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Handed to the factory as they are.")
+
+
 class Settings(_Section):
     """The whole settings file."""
 
@@ -303,6 +470,10 @@ class Settings(_Section):
     grpc: GrpcSettings = Field(default=GrpcSettings())
     registry: RegistrySettings = Field(default=RegistrySettings())
     log: LogSettings = Field(default=LogSettings())
+    tracing: TracingSettings = Field(default=TracingSettings())
+    observers: list[ObserverSettings] = Field(
+        default_factory=list, description="Who sees calls after they are answered."
+    )
     models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")
     default_model: str | None = Field(
         default=None,
@@ -341,6 +512,18 @@ class Settings(_Section):
             raise ValueError(
                 f"default_model: {self.default_model!r} is not among the models; they are {names}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _named_models_exist(self) -> "Settings":
+        names = {model.name for model in self.models}
+        asked = [(f"model {m.name!r}: fallback", r.model) for m in self.models for r in m.fallback.rungs]
+        asked += [
+            (f"observers: {observer.use!r}", name) for observer in self.observers for name in observer.models
+        ]
+        for where, name in asked:
+            if name is not None and name not in names:
+                raise ValueError(f"{where}: no model {name!r} is declared here")
         return self
 
 

@@ -186,12 +186,6 @@ def test_a_fault_of_the_model_is_its_own(shared: Server) -> None:
     assert good["outputs"][0]["data"] == [30]
 
 
-def test_latency_budget_on_request(shared: Server) -> None:
-    headers = shared.post("/v2/models/scale/infer", infer_body([1, 2, 3], [1, 3]), X_Latency_Budget="1")[2]
-    names = [part.partition(";")[0] for part in headers["x-latency-budget"].split(", ")]
-    assert names == ["decode", "queue", "inference", "encode", "total", "objective", "reserve"]
-
-
 def test_repository_index(shared: Server) -> None:
     rows = shared.post("/v2/repository/index")[1]
     assert {"name": "scale", "version": "1", "state": "READY", "reason": ""} in rows

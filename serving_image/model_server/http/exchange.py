@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from model_server.engine.call import log_fields
 from model_server.http.stream import ResponseStream
 from model_server.telemetry.logs import log
 
@@ -33,6 +34,7 @@ class Exchange:
     """A request whose body is complete, and its one answer."""
 
     __slots__ = (
+        "_added",
         "_connection",
         "_on_gone",
         "answered",
@@ -47,6 +49,7 @@ class Exchange:
         "response",
         "streaming",
         "target",
+        "trace_id",
     )
 
     def __init__(
@@ -61,6 +64,7 @@ class Exchange:
     ) -> None:
         self._connection = connection
         self._on_gone: Callable[[], object] | None = None
+        self._added: list[tuple[bytes, bytes | Callable[[], bytes]]] | None = None
         self.method = method
         self.target = target
         self.headers = headers
@@ -78,6 +82,8 @@ class Exchange:
         """The client left: an answer goes nowhere."""
         self.response: bytes | None = None
         """The answer while it waits for earlier ones on a pipelined connection."""
+        self.trace_id = ""
+        """For logs; set where the server traces."""
 
     @property
     def path(self) -> bytes:
@@ -95,6 +101,11 @@ class Exchange:
         """The caller's X-Request-Id, for logs; empty if there is none."""
         return self.headers.get(b"x-request-id", b"").decode("latin-1")[:128]
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What log lines about this request carry: request_id, and trace_id where there is one."""
+        return log_fields(self)
+
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Have callback called if the client leaves before the answer."""
         if self.gone:
@@ -102,11 +113,22 @@ class Exchange:
         elif not self.answered:
             self._on_gone = callback
 
+    def add_header(self, name: bytes, value: bytes | Callable[[], bytes]) -> None:
+        """Have a header sent with the answer, whatever it is; a function is called when it is sent.
+
+        Once an answer has begun, nothing can be added.
+        """
+        if not self.answered:
+            self._added = self._added or []
+            self._added.append((name, value))
+
     def client_gone(self) -> None:
         """The connection is lost; Connection tells us."""
         self.gone = True
         if not self.answered and self._connection.logs_access:
             self._log(_CLIENT_GONE)
+        # Headers to add may hold the call, which holds this: see respond.
+        self._added = None
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
             callback()
@@ -129,6 +151,8 @@ class Exchange:
         if self.incoming is not None and not self.incoming.finished:
             # What is left of the body is not read: the connection cannot be used again.
             self.keep_alive = False
+        if self._added is not None:
+            headers = (*headers, *self._take_added())
         self._connection.send(self, self._render(status, body, content_type, headers))
 
     def respond_json(self, status: int, document: object) -> None:
@@ -145,7 +169,7 @@ class Exchange:
         chunked = self.http_version != "1.0"
         self.keep_alive = self.keep_alive and chunked
         lines = [_STATUS_LINES[status], b"content-type: %s\r\n" % content_type]
-        lines += [b"%s: %s\r\n" % header for header in headers]
+        lines += [b"%s: %s\r\n" % header for header in (*headers, *self._take_added())]
         if chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
@@ -163,6 +187,10 @@ class Exchange:
                 "request_id": self.request_id,
             },
         )
+
+    def _take_added(self) -> list[Header]:
+        added, self._added = self._added or [], None
+        return [(name, value if isinstance(value, bytes) else value()) for name, value in added]
 
     def _render(self, status: int, body: bytes, content_type: bytes, headers: Iterable[Header]) -> bytes:
         request_id = self.headers.get(b"x-request-id")

@@ -116,12 +116,12 @@ def respond_error(exchange: Exchange, error: ServerError) -> None:
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if error.status == _SERVER_FAULT:
-        log.error(error.message, extra={"kind": error.kind, "request_id": exchange.request_id})
+        log.error(error.message, extra={"kind": error.kind, **exchange.log_fields})
     exchange.respond(error.status, orjson.dumps({"error": error.message}), headers=headers)
 
 
 def _about(exchange: Exchange) -> dict[str, str]:
-    return {"request_id": exchange.request_id, "target": exchange.target.decode("latin-1")[:200]}
+    return {**exchange.log_fields, "target": exchange.target.decode("latin-1")[:200]}
 
 
 async def _guard(exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_server.engine.static_answer import check_static_answers
 from model_server.engine.warmup import Learned, warm_up
 from model_server.errors import LoadFailed, ServerError
 from model_server.golden import check_golden, golden_path, read_golden
@@ -48,6 +49,7 @@ def load_version(model: ModelSettings, resolved: Resolved, settings: Settings, c
         loaded = load_artifact(artifact, options)
         try:
             check_signature(artifact, loaded.signature)
+            check_static_answers(model, loaded.signature)
             _prove(artifact, loaded)
             return Loaded(artifact, loaded, warm_up(loaded, model, settings.inline_ms / 1000))
         except BaseException:

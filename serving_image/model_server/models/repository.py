@@ -10,10 +10,11 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from model_server.engine.lane import Lane
+from model_server.engine.previous import previous_version
 from model_server.errors import LoadFailed, NotFound, NotReady, ServerError
 from model_server.models.artifact import Artifact
 from model_server.models.cache import default_cache_dir
@@ -60,6 +61,8 @@ class ModelEntry:
     versions: dict[str, Served] = field(default_factory=dict)
     default: Served | None = None
     """Who answers when the client names no version: the first of the plan."""
+    kept: frozenset[str] = frozenset()
+    """Of the versions, those that only stand in for others; see Plan.kept."""
     prepared: dict[str, Served] = field(default_factory=dict)
     """Loaded and warm, not yet serving."""
     state: str = "UNAVAILABLE"
@@ -77,7 +80,7 @@ class ModelEntry:
         """Whether the plan is what serves already."""
         served = [self.versions.get(resolved.version) for resolved in plan.versions]
         return (
-            len(self.versions) == len(served)
+            len(self.versions) == len(served) + len(self.with_previous(plan).kept)
             and self.default is served[0]
             and all(
                 one is not None and one.is_as_planned(resolved, plan.stamp)
@@ -89,8 +92,24 @@ class ModelEntry:
         """What serves now; None if nothing does."""
         if self.default is None:
             return None
-        others = [served.resolved for served in self.versions.values() if served is not self.default]
-        return Plan((self.default.resolved, *others))
+        others = [served for served in self.versions.values() if served is not self.default]
+        return Plan(
+            (self.default.resolved, *(one.resolved for one in others if one.version not in self.kept)),
+            kept=tuple(one.resolved for one in others if one.version in self.kept),
+        )
+
+    def with_previous(self, plan: Plan) -> Plan:
+        """The plan, with what a `previous_version` rung needs: the version before the plan's default one.
+
+        Only what serves now is kept: nothing is loaded for a rung.
+        """
+        if not any(rung.previous_version for rung in self.settings.fallback.rungs):
+            return plan
+        planned = {resolved.version: resolved for resolved in plan.versions}
+        running = {served.version: served.resolved for served in self.versions.values()}
+        previous = previous_version(running | planned, plan.versions[0])
+        kept = () if previous is None or previous.version in planned else (previous,)
+        return replace(plan, kept=kept)
 
 
 class Repository:
@@ -158,7 +177,7 @@ class Repository:
     async def load(self, name: str) -> Served:
         """Load what the model's source means now, in this process alone. Raises NotFound, LoadFailed."""
         plan = await self.resolve(name)
-        await self.apply(name, plan)
+        await self.apply(name, self.entry(name).with_previous(plan))
         return self.get(name)
 
     async def prepare(self, name: str, resolved: Resolved, stamp: str, as_default: bool) -> None:
@@ -177,14 +196,16 @@ class Repository:
         async with entry.lock:
             for resolved in plan.versions:
                 await self._prepare(entry, resolved, plan.stamp, as_default=False)
+            kept = [resolved for resolved in plan.kept if await self._can_keep(entry, resolved)]
             versions: dict[str, Served] = {}
-            for resolved in plan.versions:
+            for resolved in (*plan.versions, *kept):
                 known = entry.prepared.pop(resolved.version, None)
                 versions[resolved.version] = known or entry.versions[resolved.version]
-            kept = set(map(id, versions.values()))
+            staying = set(map(id, versions.values()))
             leftover = (*entry.versions.values(), *entry.prepared.values())
-            retired = [served for served in leftover if id(served) not in kept]
+            retired = [served for served in leftover if id(served) not in staying]
             entry.versions, entry.default, entry.prepared = versions, versions[plan.versions[0].version], {}
+            entry.kept = frozenset(resolved.version for resolved in kept)
             entry.state, entry.reason, entry.unloaded = "READY", reason, False
             self._changed(entry)
             self._retire(retired)
@@ -224,7 +245,7 @@ class Repository:
         entry = self.entry(name)
         async with entry.lock:
             versions = [*entry.versions.values(), *entry.prepared.values()]
-            entry.default, entry.versions, entry.prepared = None, {}, {}
+            entry.default, entry.versions, entry.prepared, entry.kept = None, {}, {}, frozenset()
             entry.state, entry.reason, entry.unloaded = "UNLOADING", "it is being unloaded", True
             await self._free(versions)
             entry.state, entry.reason = "UNAVAILABLE", "it was unloaded"
@@ -254,13 +275,23 @@ class Repository:
                     failures.append(error.message)
             # While this waited for the registry, another worker may have brought a newer plan.
             if good and entry.default is None and not entry.unloaded:
-                await self.apply(name, Plan(tuple(good)), "; ".join(failures))
+                await self.apply(name, Plan(tuple(good), kept=plan.kept), "; ".join(failures))
             self._drop_prepared(entry)
         except ServerError as error:
             failures.append(error.message)
         if entry.default is None and not entry.unloaded:
             self.note(name, "; ".join(failures))
             log.error("model cannot be loaded", extra={"model": name, "reason": entry.reason})
+
+    async def _can_keep(self, entry: ModelEntry, resolved: Resolved) -> bool:
+        """Whether this worker has a version that only stands in, or can load it: a replacement must."""
+        try:
+            await self._prepare(entry, resolved, "", as_default=False)
+        except ServerError as error:
+            reason = {"model": entry.settings.name, "version": resolved.version, "reason": error.message}
+            log.warning("a version cannot be kept for the degradation ladder", extra=reason)
+            return False
+        return True
 
     async def _prepare(self, entry: ModelEntry, resolved: Resolved, stamp: str, as_default: bool) -> None:
         for known in (entry.versions.get(resolved.version), entry.prepared.get(resolved.version)):

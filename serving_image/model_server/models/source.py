@@ -45,6 +45,8 @@ class Plan:
     """The default version first; at least one."""
     stamp: str = ""
     """Not empty: load them even if they are served already, unless with this stamp."""
+    kept: tuple[Resolved, ...] = ()
+    """Versions that stay loaded besides, for the degradation ladder. No plan is refused for their sake."""
 
     def as_json(self) -> dict[str, Any]:
         """For the control channel."""
@@ -53,7 +55,8 @@ class Plan:
     @staticmethod
     def from_json(document: dict[str, Any]) -> "Plan":
         """The opposite of as_json."""
-        return Plan(tuple(Resolved(**version) for version in document["versions"]), document["stamp"])
+        versions, kept = (tuple(Resolved(**one) for one in document[name]) for name in ("versions", "kept"))
+        return Plan(versions, document["stamp"], kept)
 
 
 class Source(ABC):

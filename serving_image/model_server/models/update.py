@@ -41,7 +41,8 @@ async def update(entry: ModelEntry, wished: Plan, everywhere: Everywhere) -> Non
         await everywhere("refuse", name, {"reason": reason})
         raise LoadFailed(reason)
     stamp = "" if failures else wished.stamp
-    await everywhere("apply", name, {**Plan(tuple(good), stamp).as_json(), "reason": reason})
+    plan = entry.with_previous(Plan(tuple(good), stamp))
+    await everywhere("apply", name, {**plan.as_json(), "reason": reason})
     if failures:
         log.error("a change was refused", extra={"model": name, "reason": reason})
         raise LoadFailed(reason)

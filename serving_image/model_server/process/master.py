@@ -158,7 +158,8 @@ class Master:
             self._forget(worker)
             code = os.waitstatus_to_exitcode(status)
             if self._stop_by is not None:
-                self._exit_code = max(self._exit_code, abs(code))
+                # One that had no handler yet when it was told to stop had nothing to finish either.
+                self._exit_code = max(self._exit_code, 0 if code == -signal.SIGTERM else abs(code))
             elif code == NOTHING_TO_SERVE:
                 self._stop(code)
             else:

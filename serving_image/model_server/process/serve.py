@@ -1,5 +1,7 @@
 """Start the server as the settings say: one process, or a master and its workers."""
 
+from model_server.engine.service import check_steps
+from model_server.errors import SettingsError
 from model_server.process.cpus import available_cpus
 from model_server.process.sockets import bind
 from model_server.process.worker import Place, run_worker
@@ -7,11 +9,17 @@ from model_server.settings import Settings
 from model_server.telemetry.logs import log, set_up_logs
 
 _CANNOT_LISTEN = 1
+_BAD_SETTINGS = 2
 
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     set_up_logs(settings.log)
+    try:
+        check_steps(settings)
+    except SettingsError as error:
+        log.error(str(error))  # noqa: TRY400 - the message names the field and the mend
+        return _BAD_SETTINGS
     server = settings.server
     workers = server.workers or available_cpus()
     port = server.http_port

@@ -71,7 +71,7 @@ class Worker:
         self._stop = asyncio.Event()
         self.repository = Repository(settings, place.metrics)
         self.state = ServerState(self.repository, place.board, place.number)
-        self.service = InferenceService(self.repository)
+        self.service = InferenceService(self.repository, settings, place.metrics)
         self.router = Router()
         self.listener = Listener(
             settings.http, self.router.dispatch, place.metrics, logs_access=settings.log.access
@@ -168,6 +168,7 @@ class Worker:
             )
         else:
             await self.repository.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.service.close)
         self._abort()
         log.info("stopped")
         return CUT_OFF if cut else 0

@@ -93,9 +93,12 @@ def answer(
     inputs: dict[str, Array],
     form: Callable[[list[Array]], object],
     outputs: tuple[str, ...] | None = None,
+    *,
+    signed: bool = False,
 ) -> None:
     """Run the model, answer with the JSON document that `form` makes of its outputs.
 
+    `signed`: the document has members `model` and `version`, and room for what the degradation ladder says.
     Raises InvalidRequest and what InferenceService.submit raises.
     """
     meters = served.lane.meters
@@ -104,7 +107,11 @@ def answer(
         began = monotonic()
         error = call.error
         try:
-            body = b"" if error else orjson.dumps(form(call.results), option=orjson.OPT_SERIALIZE_NUMPY)
+            document = None if error else form(call.results)
+            by = call.degraded
+            if by is not None and signed and isinstance(document, dict):
+                document = {**document, "model": by.model, "version": by.version, **by.parameters()}
+            body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
         except ServerError as fault:
             error = fault
         except Exception:
@@ -121,7 +128,8 @@ def answer(
         exchange.respond(200, body, JSON)
 
     names = served.lane.signature.output_names if outputs is None else outputs
-    call = Call(inputs, names, finish, received=exchange.received, deadline=deadline_of(exchange))
+    deadline = deadline_of(exchange)
+    call = Call(inputs, names, finish, received=exchange.received, deadline=deadline, caller=exchange)
     service.submit(served, call)
     exchange.on_gone(call.cancel)
 

@@ -17,6 +17,7 @@ import orjson
 
 from model_server.engine.service import InferenceService
 from model_server.errors import (
+    BreakerOpen,
     InvalidRequest,
     ModelFailed,
     NotReady,
@@ -172,14 +173,19 @@ class RowStream:
             try:
                 call = await self._service.infer(self._served, inputs, deadline=self._deadline)
                 break
+            except BreakerOpen:
+                # Waiting is for the model to become free; this one is to be left alone.
+                raise
             except (QueueFull, NotReady) as error:
                 if isinstance(error, NotReady):
                     self._follow_reload()
                 # A stream can wait where a single request could not: hold back the client instead.
                 await asyncio.sleep(_RETRY_SECONDS)
         found = records(self._served.lane.signature, call.results, len(rows), self._labels)
+        # The answer's headers have left: what the degradation ladder has to say is said of each row.
+        degraded = {} if call.degraded is None else call.degraded.parameters()
         return [
-            _line({"row": number, "prediction": prediction})
+            _line({"row": number, "prediction": prediction, **degraded})
             for (number, _), prediction in zip(rows, found, strict=True)
         ]
 

@@ -9,13 +9,14 @@ from typing import Any
 import model_server
 from model_server.engine.call import Call
 from model_server.engine.service import InferenceService
-from model_server.errors import InvalidRequest, NotReady, ServerError
+from model_server.errors import NotReady, ServerError
 from model_server.fastjson import BIG_BYTES
-from model_server.http.exchange import Exchange, Header
+from model_server.http.exchange import Exchange
 from model_server.http.router import Router, respond_error
 from model_server.models.repository import Served
 from model_server.process.state import ServerState
 from model_server.protocols import oip_codec
+from model_server.protocols.common import deadline_of
 from model_server.protocols.oip_parameters import priority_of, timeout_of
 
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
@@ -57,11 +58,14 @@ class OpenInferenceRest:
     def ready(self, exchange: Exchange) -> None:
         """200 only while every declared model can answer, in every worker, and no drain is under way."""
         reasons = self._state.not_ready_reasons()
+        notes, warnings = self._service.notes(), self._state.warnings()
+        detail = {"notes": notes} if notes else {}
         if reasons:
-            exchange.respond_json(503, {"ready": False, "error": "; ".join(reasons)})
+            exchange.respond_json(503, {"ready": False, "error": "; ".join(reasons), **detail})
         else:
-            warnings = self._state.warnings()
-            exchange.respond_json(200, {"ready": True, "warnings": warnings} if warnings else {"ready": True})
+            if warnings:
+                detail["warnings"] = warnings
+            exchange.respond_json(200, {"ready": True, **detail})
 
     def model_metadata(self, exchange: Exchange, model: str, version: str = "") -> None:
         """Versions, inputs and outputs."""
@@ -90,7 +94,9 @@ class OpenInferenceRest:
         except NotReady as error:
             exchange.respond_json(503, {"name": model, "ready": False, "error": error.message})
             return
-        exchange.respond_json(200, {"name": model, "version": served.version, "ready": True})
+        notes = self._service.notes(served)
+        detail = {"notes": notes} if notes else {}
+        exchange.respond_json(200, {"name": model, "version": served.version, "ready": True, **detail})
 
     def infer(self, exchange: Exchange, model: str, version: str = "") -> Coroutine[Any, Any, None] | None:
         """Run the model on the tensors of the body."""
@@ -128,6 +134,7 @@ class OpenInferenceRest:
                 received=exchange.received,
                 deadline=_deadline(exchange, request.parameters),
                 priority=priority_of(request.parameters) if request.parameters else 0,
+                caller=exchange,
             )
             self._service.submit(served, call)
         except ServerError as error:
@@ -145,11 +152,9 @@ class OpenInferenceRest:
             return
         began = monotonic()
         body, content_type, headers = oip_codec.encode(
-            request, call.results, served.name, served.version, served.lane.signature
+            request, call.results, served.name, served.version, served.lane.signature, call.degraded
         )
         ended = monotonic()
-        if b"x-latency-budget" in exchange.headers:
-            headers = (*headers, _budget(call, ended - began, served.lane.settings.slo_ms))
         meters.decode.observe(call.queued - call.received)
         meters.encode.observe(ended - began)
         meters.request.observe(ended - call.received)
@@ -185,31 +190,11 @@ class OpenInferenceRest:
 
 def _deadline(exchange: Exchange, parameters: dict[str, Any]) -> float | None:
     """The client's deadline: X-Request-Timeout in seconds, or the `timeout` parameter in microseconds."""
-    header = exchange.headers.get(b"x-request-timeout")
-    if header is not None:
-        try:
-            seconds = float(header)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise InvalidRequest(f"X-Request-Timeout: expected seconds, got {header.decode('latin-1')!r:.50}")
-        return exchange.received + seconds
+    deadline = deadline_of(exchange)
+    if deadline is not None:
+        return deadline
     timeout = timeout_of(parameters)
     return None if timeout is None else exchange.received + timeout
-
-
-def _budget(call: Call, encode: float, slo_ms: float) -> Header:
-    """Where the time went, in milliseconds, beside the objective."""
-    phases = {
-        "decode": call.queued - call.received,
-        "queue": call.started - call.queued,
-        "inference": call.finished - call.started,
-        "encode": encode,
-    }
-    spent = sum(phases.values()) * 1000
-    parts = [f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in phases.items()]
-    parts += [f"total;dur={spent:.3f}", f"objective;dur={slo_ms:g}", f"reserve;dur={slo_ms - spent:.3f}"]
-    return b"x-latency-budget", ", ".join(parts).encode()
 
 
 def _optional_object(body: bytes) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import orjson
 
+from model_server.engine.call import Degraded
 from model_server.errors import InvalidRequest
 from model_server.fastjson import loads_big_request, loads_request
 from model_server.http.exchange import JSON, Header
@@ -67,7 +68,12 @@ async def decode_big(body: bytes, signature: Signature) -> InferRequest:
 
 
 def encode(
-    request: InferRequest, results: list[Array], model: str, version: str, signature: Signature
+    request: InferRequest,
+    results: list[Array],
+    model: str,
+    version: str,
+    signature: Signature,
+    degraded: Degraded | None = None,
 ) -> tuple[bytes, bytes, tuple[Header, ...]]:
     """The answer: body, content type and headers."""
     outputs: list[dict[str, Any]] = []
@@ -86,6 +92,12 @@ def encode(
             output["data"] = to_json(array)
         outputs.append(output)
     document: dict[str, Any] = {"model_name": model, "model_version": version}
+    if degraded is not None:
+        document = {
+            "model_name": degraded.model,
+            "model_version": degraded.version,
+            "parameters": degraded.parameters(),
+        }
     if request.id is not None:
         document["id"] = request.id
     document["outputs"] = outputs

@@ -58,11 +58,12 @@ class Predict:
             columns.check_has_rows()
             if type(document) is dict:
                 inputs = columns.tensors([columns.row_of(document, "")], _feature)
-                answer(self._service, exchange, served, inputs, partial(one_row, served))
+                answer(self._service, exchange, served, inputs, partial(one_row, served), signed=True)
             elif type(document) is list and document:
                 rows = [_row(columns, record, at) for at, record in enumerate(document)]
                 inputs = columns.tensors(rows, _feature_of_row)
-                answer(self._service, exchange, served, inputs, partial(many_rows, served, len(rows)))
+                form = partial(many_rows, served, len(rows))
+                answer(self._service, exchange, served, inputs, form, signed=True)
             else:
                 got = "an empty list" if document == [] else named(document)
                 raise InvalidRequest(f"the body is {got}, expected an object of features, or a list of them")

@@ -247,7 +247,7 @@ def test_a_registry_that_is_down(start: Start, own_registry: MlflowServer, tmp_p
     assert "cannot be reached" in message
     assert "tried" in message
     waiting = start({**impatient, "start_requires": "none", "server": {"workers": 2}})
-    waiting.log("serving")
+    waiting.log("serving", times=2)
     assert "cannot be reached" in waiting.get("/v2/health/ready")[1]["error"]
     patient = start(
         settings(registry, model) | {"registry": {"tracking_uri": registry.uri, "retry_seconds": 60}}

@@ -75,3 +75,26 @@ def test_every_field_is_documented() -> None:
         assert section["description"]
         for name, field in section["properties"].items():
             assert "description" in field or "$ref" in field, name
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("fallback: {rungs: [{model: b, value: {y: 1}}]}", "exactly one of"),
+        ("fallback: {rungs: [{value: {y: 1}}, {model: b}]}", "put it last"),
+        ("fallback: {rungs: [{version: '1', previous_version: true}]}", "version belongs to model"),
+        ("fallback: {rungs: [{cached_seconds: 5}]}", "needs the model's cache"),
+        ("fallback: {rungs: [{model: a}]}", "cannot stand in for itself"),
+        ("fallback: {rungs: [{model: c}]}", "no model 'c' is declared"),
+        ("fallback: {rung: []}", "did you mean 'rungs'?"),
+        ("cache: {ttl_second: 5}", "did you mean 'ttl_seconds'?"),
+        ("budget: {inference_ms: 200}", "more than slo_ms"),
+    ],
+)
+def test_what_stands_between_a_request_and_its_model_is_checked(
+    tmp_path: Path, model: str, says: str
+) -> None:
+    text = f"models: [{{name: a, source: x, {model}}}, {{name: b, source: y}}]"
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(tmp_path, text), {})
+    assert says in str(caught.value)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from model_server.engine.call import Degraded
 from model_server.errors import InvalidRequest
 from model_server.models.repository import Served
 from model_server.protocols.grpc.messages import message
@@ -72,22 +73,26 @@ def decode(request: Any, signature: Signature) -> InferRequest:
     return InferRequest(inputs, outputs, request.id or None, binary, parameters)
 
 
-def encode(request: InferRequest, results: list[Array], served: Served) -> bytes:
+def encode(
+    request: InferRequest, results: list[Array], served: Served, degraded: Degraded | None = None
+) -> bytes:
     """The serialized ModelInferResponse: raw if the request was, or if a datatype has no other form."""
     specs = served.lane.signature.outputs_by_name
     datatypes = [specs[name].datatype for name in request.outputs]
     if not request.binary_outputs and all(datatype in _FIELDS for datatype in datatypes):
-        return _encode_typed(request, results, datatypes, served)
+        return _encode_typed(request, results, datatypes, _response(served, degraded))
     # Fields of a message may come in any order, and messages can be joined: what is the same in all answers
     # of a shape is serialized once.
     key = (served.name, served.version, request.outputs, *datatypes, *[array.shape for array in results])
-    description = _descriptions.get(key)
+    description = _descriptions.get(key) if degraded is None else None
     if description is None:
-        if len(_descriptions) >= _CACHE_SIZE:
-            _descriptions.clear()
-        response = INFER_RESPONSE(model_name=served.name, model_version=served.version)
+        response = _response(served, degraded)
         _describe(response, request.outputs, results, datatypes)
-        description = _descriptions[key] = response.SerializeToString()
+        description = response.SerializeToString()
+        if degraded is None:
+            if len(_descriptions) >= _CACHE_SIZE:
+                _descriptions.clear()
+            _descriptions[key] = description
     parts = [description]
     if request.id is not None:
         parts += _field(_ID_TAG, request.id.encode())
@@ -133,8 +138,21 @@ def _from_contents(contents: Any, spec: TensorSpec, shape: tuple[int, ...], wher
     return np.array(values, dtype=spec.dtype).reshape(shape)
 
 
-def _encode_typed(request: InferRequest, results: list[Array], datatypes: list[str], served: Served) -> bytes:
-    response = INFER_RESPONSE(model_name=served.name, model_version=served.version, id=request.id or "")
+def _response(served: Served, degraded: Degraded | None) -> Any:
+    """An answer that says who gives it."""
+    if degraded is None:
+        return INFER_RESPONSE(model_name=served.name, model_version=served.version)
+    response = INFER_RESPONSE(model_name=degraded.model, model_version=degraded.version)
+    for name, value in degraded.parameters().items():
+        if isinstance(value, str):
+            response.parameters[name].string_param = value
+        else:
+            response.parameters[name].double_param = value
+    return response
+
+
+def _encode_typed(request: InferRequest, results: list[Array], datatypes: list[str], response: Any) -> bytes:
+    response.id = request.id or ""
     _describe(response, request.outputs, results, datatypes)
     for output, array, datatype in zip(response.outputs, results, datatypes, strict=True):
         values = array.ravel().tolist()

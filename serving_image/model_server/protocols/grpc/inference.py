@@ -123,6 +123,8 @@ class InferenceMethods:
                 received=received,
                 deadline=deadline,
                 priority=priority,
+                # What is added to the answer's metadata would be of one request of a stream only, and late.
+                caller=None if rpc.method.streaming else rpc,
             )
             self._service.submit(served, call)
         except ServerError as error:
@@ -142,7 +144,7 @@ def encode_and_measure(served: Served, request: InferRequest, call: Call) -> byt
     """The serialized answer to a call; its phases are added to the metrics."""
     meters = served.lane.meters
     began = monotonic()
-    body = codec.encode(request, call.results, served)
+    body = codec.encode(request, call.results, served, call.degraded)
     ended = monotonic()
     meters.decode.observe(call.queued - call.received)
     meters.encode.observe(ended - began)
@@ -177,9 +179,12 @@ class _Turns:
         turn = _Turn(request.ByteSize())
         self._turns.append(turn)
         try:
-            turn.call = methods._start(self._rpc, request, partial(self._done, turn, request.id))
+            call = methods._start(self._rpc, request, partial(self._done, turn, request.id))
         except ServerError as error:
             self._answer(turn, _error(error, request.id))
+        else:
+            # It may be answered already: from the cache, or by a rung of the ladder.
+            turn.call = call if turn.answer is None else None
 
     def flush(self) -> None:
         """Send the answers whose turn it is."""

@@ -45,6 +45,7 @@ class Rpc:
     """A call under way; also the receiver of its HTTP/2 stream."""
 
     __slots__ = (
+        "_added",
         "_buffer",
         "_limit",
         "_on_gone",
@@ -60,6 +61,7 @@ class Rpc:
         "method",
         "received",
         "state",
+        "trace_id",
     )
 
     def __init__(self, server: "GrpcServer", method: Method, stream: Stream, head: Head) -> None:
@@ -71,6 +73,7 @@ class Rpc:
         self._size = 0
         self._on_gone: Callable[[], object] | None = None
         self._started = False
+        self._added: list[tuple[bytes, bytes | Callable[[], bytes]]] | None = None
         self.method = method
         self.headers = head.fields
         """Names in lower case; values of a repeated header are joined with ","."""
@@ -80,6 +83,8 @@ class Rpc:
         """The client left or cancelled: an answer goes nowhere."""
         self.state: Any = None
         """What the handler of a streaming method keeps between messages."""
+        self.trace_id = ""
+        """For logs; set where the server traces."""
         timeout = self.headers.get(b"grpc-timeout")
         self.deadline: float | None = None
         """Seconds of the monotonic clock."""
@@ -103,6 +108,15 @@ class Rpc:
             callback()
         elif not self.answered:
             self._on_gone = callback
+
+    def add_header(self, name: bytes, value: bytes | Callable[[], bytes]) -> None:
+        """Have metadata sent with the answer, whatever it is; a function is called when it is sent.
+
+        Once an answer has begun, nothing can be added.
+        """
+        if not self.answered and not self._started:
+            self._added = self._added or []
+            self._added.append((name, value))
 
     def respond(self, message: bytes, headers: Headers = ()) -> None:
         """Send the one answer of a unary method, a serialized message; after that calls are ignored."""
@@ -144,6 +158,9 @@ class Rpc:
         request_id = self.headers.get(b"x-request-id")
         if request_id is not None:
             more = ((b"x-request-id", request_id), *more)
+        if self._added is not None:
+            added, self._added = self._added, None
+            more = (*more, *((name, value if isinstance(value, bytes) else value()) for name, value in added))
         return encode(OK_HEADERS + more) if more else OK_HEAD
 
     def _start(self) -> None:
@@ -191,6 +208,8 @@ class Rpc:
         if self.answered or self.gone:
             return
         self.gone = True
+        # Headers to add may hold the call, which holds this: see _finish.
+        self._added = None
         self._parts.clear()
         self._server.count(self.method, "CANCELLED")
         callback, self._on_gone = self._on_gone, None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from model_server.engine.call import log_fields
 from model_server.errors import ServerError
 from model_server.http2.hpack import Head, encode
 from model_server.http2.stream import Receiver, Stream
@@ -102,12 +103,12 @@ class _Refusal:
 def fail(rpc: Rpc, error: ServerError) -> None:
     """End a call with an error, which is logged if it is ours."""
     if error.grpc_code == "INTERNAL":
-        log.error(error.message, extra={"kind": error.kind, "request_id": rpc.request_id})
+        log.error(error.message, extra={"kind": error.kind, **log_fields(rpc)})
     rpc.fail(error)
 
 
 def _about(rpc: Rpc) -> dict[str, str]:
-    return {"request_id": rpc.request_id, "target": rpc.method.path}
+    return {**log_fields(rpc), "target": rpc.method.path}
 
 
 async def _guarded(rpc: Rpc, work: Coroutine[Any, Any, None]) -> None:

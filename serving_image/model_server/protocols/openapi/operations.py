@@ -219,7 +219,14 @@ def _predict(served: Served) -> Operation | None:
     row = schemas.row(served)
     if row is None:
         return None
-    about = {"model": {"const": served.name}, "version": {"type": "string"}}
+    stand_ins = {rung.model for rung in served.lane.settings.fallback.rungs if rung.model}
+    about = {
+        "model": {"enum": sorted({served.name, *stand_ins})},
+        "version": {"type": "string"},
+        "degraded": {"type": "string"},
+        "degraded_reason": {"type": "string"},
+        "degraded_age": {"type": "number"},
+    }
     one = schemas.prediction(served)
     answers: Schema = {
         "oneOf": [
