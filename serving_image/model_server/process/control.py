@@ -9,6 +9,7 @@ master -> worker  {"answer": 7, "error": null}           the first error, if the
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -48,12 +49,14 @@ class ControlChannel:
         await answered
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            message = orjson.loads(line)
-            if "do" in message:
-                self._spawn(self._do(message))
-            else:
-                self._finish(message)
+        # A master that is killed with words of ours unread resets the connection instead of closing it.
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                message = orjson.loads(line)
+                if "do" in message:
+                    self._spawn(self._do(message))
+                else:
+                    self._finish(message)
         log.error("the master process is gone; stopping")
         self._on_lost()
 
