@@ -3,10 +3,10 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -94,5 +94,6 @@ def main() -> None:
         sys.stdout.flush()
         await server.wait_for_termination()
 
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+    # What is interrupted is found again by the next run; Python's own way out would print a traceback.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    asyncio.run(serve())

@@ -1,5 +1,7 @@
 """Arguments of components: checked before anything is made, whatever language they come from."""
 
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pulumi
@@ -12,6 +14,17 @@ from components.model_registry import ModelRegistryArgs
 from components.model_server import ModelServerArgs
 from components.spec import Endpoint, EstateSpec, PlatformName, Registry, Runtime
 from components.traffic_route import TrafficRouteArgs
+
+
+@pytest.fixture(autouse=True)
+def event_loop() -> Iterator[None]:
+    """An `Output` wants a loop, and an earlier test's `asyncio.run` leaves none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
 
 BLUE = {"variants": {"blue": {"model": "/models/a.onnx"}}}
 

@@ -116,4 +116,8 @@ def killed(stack: LocalStack, process: psutil.Process, name: str) -> float:
     process.kill()
     wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "its end")
     wait_until(lambda: get(f"{address}/v2/health/ready")[0] == 200, f"{name} after a kill")
-    return time.monotonic() - began
+    gap = time.monotonic() - began
+    # Only then is there another healthy replica to turn to when the next one is killed.
+    admin, healthy = stack.outputs()["gateway"], f"{address.removeprefix('http://')}::health_flags::healthy"
+    wait_until(lambda: healthy in get(f"{admin}/clusters")[1], "the gateway to see it")
+    return gap

@@ -106,8 +106,9 @@ def test_rows_are_answered_while_the_body_is_sent(server: Server) -> None:
             for part in (line[:9], line[9:]):
                 sock.sendall(chunk(part))
             assert json.loads(next(answers))["row"] == number
-        sock.sendall(b"0\r\n\r\n" + LIVE)
+        sock.sendall(b"0\r\n\r\n")
         assert list(answers) == []
+        sock.sendall(LIVE)
         assert b'{"live":true}' in read_all(sock)
 
 
