@@ -117,7 +117,7 @@ def child(job: dict[str, Any], stdout: int, stderr: int, sockets: list[socket.so
     """In the fork: become an ordinary Python process, then do the job."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)
     for sock in sockets:
         sock.close()
     for fd in fds:
@@ -137,13 +137,17 @@ def child(job: dict[str, Any], stdout: int, stderr: int, sockets: list[socket.so
             return run_plugin(job)
         return run_program(job)
     except KeyboardInterrupt:
-        # A coroutine of the SDK that is cut off here cleans up without its event loop, in vain.
-        sys.unraisablehook = lambda _: None
         return INTERRUPTED
     finally:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
             sys.stderr.flush()
+
+
+def interrupt(*_: object) -> None:
+    """End the run; where Python cannot raise, in a finalizer say, it prints nothing either."""
+    sys.unraisablehook = lambda _: None
+    raise KeyboardInterrupt
 
 
 def unbuffered(fd: int) -> io.TextIOWrapper:
