@@ -63,8 +63,8 @@ def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
         "type": "EDS",
         "eds_cluster_config": {"eds_config": _file(str(endpoints)), "service_name": endpoints.stem},
         "connect_timeout": "1s",
-        # For models whose requests differ in cost, the shorter queue beats taking turns.
-        "lb_policy": "LEAST_REQUEST",
+        # Taking turns: by the shortest queue a dead replica, which holds none, would be chosen first.
+        "lb_policy": "ROUND_ROBIN",
         # Only replicas that say they are ready are asked: one that was just started listens before it has
         # loaded its model. A replica that is taken out of the file is asked until it says that it stops,
         # so there is no moment without one. A long answer is that of a busy server, not of a dead one.
@@ -239,7 +239,7 @@ def _retry_policy(retries: int) -> Json:
     return {
         "retry_on": "connect-failure,refused-stream,reset",
         "num_retries": retries,
-        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
+        "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
