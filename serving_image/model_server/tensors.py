@@ -152,7 +152,7 @@ def from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], where: str
         wrong = next(iter(found - allowed))
         at = next(index for index, element in enumerate(flat) if type(element) is wrong)
         raise InvalidRequest(
-            f"{where}.data: element {at} is {_for_people(flat[at])}, expected {described} for {spec.datatype}"
+            f"{where}.data: element {at} is {named(flat[at])}, expected {described} for {spec.datatype}"
         )
     if dtype.kind == "O":
         text = np.empty(count, dtype=dtype)
@@ -223,7 +223,7 @@ def _from_widest(data: Array, spec: TensorSpec, shape: tuple[int, ...], where: s
 def _out_of_range(flat: list[Any], spec: TensorSpec, where: str) -> InvalidRequest:
     lowest, highest = spec.limits
     at = next(index for index, value in enumerate(flat) if not lowest <= value <= highest)
-    return InvalidRequest(f"{where}.data: element {at} is {flat[at]!r:.40}, out of range for {spec.datatype}")
+    return InvalidRequest(f"{where}.data: element {at} is {flat[at]!r:.60}, out of range for {spec.datatype}")
 
 
 def _unnest(data: list[Any], shape: tuple[int, ...], where: str) -> list[Any]:
@@ -231,7 +231,7 @@ def _unnest(data: list[Any], shape: tuple[int, ...], where: str) -> list[Any]:
     for axis, size in enumerate(shape):
         for part in level:
             if type(part) is not list or len(part) != size:
-                got = f"{len(part)} elements" if type(part) is list else _for_people(part)
+                got = f"{len(part)} elements" if type(part) is list else named(part)
                 raise InvalidRequest(
                     f"{where}.data: nested data has {got} along dimension {axis}, "
                     f"expected a list of {size} for shape {list(shape)}"
@@ -258,11 +258,12 @@ def _strings_from_bytes(raw: bytes, count: int, where: str) -> Array:
     return array
 
 
-def _for_people(value: object) -> str:
+def named(value: object) -> str:
+    """A JSON value as an error message shows it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    return f"the string {value!r:.40}" if isinstance(value, str) else f"{value!r:.40}"
+    return f"the string {value!r:.60}" if isinstance(value, str) else f"{value!r:.60}"

@@ -196,19 +196,26 @@ def test_a_deadline_that_passed_is_not_run(start: Callable[..., Server], models:
 def test_a_cancelled_call_is_not_run(start: Callable[..., Server], models: Path) -> None:
     declared = [{"name": "slow", "source": str(models / "slow.onnx")}]
     server = start({"models": declared}).until_ready()
+
+    def until_waiting(calls: int) -> None:
+        wait_until(lambda: server.metric("model_server_queue_length") == calls)
+
     with channel(server) as link:
-        first = stub(link).ModelInfer.future(slow(1500))
-        time.sleep(0.2)
+        stub(link).ModelInfer(slow(500))  # the server learns that this model is for threads
+        first = stub(link).ModelInfer.future(slow(6000))
         waiting = [stub(link).ModelInfer.future(slow(1500)) for _ in range(5)]
-        time.sleep(0.1)
+        until_waiting(5)
         for call in waiting:
             call.cancel()
+        until_waiting(0)
         with Http2(server) as gone:
             gone.call("ModelInfer", slow(1500).SerializeToString())
-            time.sleep(0.1)
+            until_waiting(1)
+        until_waiting(0)
+        assert not first.done()
         first.result()
         assert stub(link).ModelInfer(slow(1)).outputs[0].name == "y"
-    assert server.metric("model_server_phase_seconds_count", phase="inference") == 2
+    assert server.metric("model_server_phase_seconds_count", phase="inference") == 3
     assert server.metric("model_server_grpc_calls_total", code="CANCELLED") == 6
 
 

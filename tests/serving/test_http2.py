@@ -202,6 +202,14 @@ def test_what_breaks_http2_ends_the_connection(server: Server, frames: bytes, co
         assert goaway(client) == code
 
 
+def test_the_reason_arrives_while_the_client_still_sends(server: Server) -> None:
+    with Http2(server) as client:
+        client.raw(frame(DATA, 0, 0, b"x"))
+        for _ in range(100):
+            client.raw(frame(DATA, 0, 0, b"x" * 10_000))
+        assert goaway(client) == 1
+
+
 def test_empty_data_in_a_flood(server: Server) -> None:
     with Http2(server) as client:
         client.call("ModelInfer", MESSAGE[:3], end=False)

@@ -77,7 +77,7 @@ class Lane:
         if self._max_rows > 1:
             call.rows = _rows(call)
         self._insert(call)
-        self._waiting += 1
+        self._wait_for(1)
         if len(self._running) >= self.settings.concurrency:
             self._watch_until(call.deadline)
         elif not self._turn_due:
@@ -102,8 +102,12 @@ class Lane:
     def forget(self, call: Call) -> None:
         """A waiting call was cancelled; Call.cancel tells us."""
         if not call.started:
-            self._waiting -= 1
+            self._wait_for(-1)
             self._sweep()
+
+    def _wait_for(self, calls: int) -> None:
+        self._waiting += calls
+        self.meters.waiting.set(self._waiting)
 
     def _sweep(self) -> None:
         """Drop the calls that nobody waits for once they outnumber the others.
@@ -206,7 +210,7 @@ class Lane:
             if rows >= self._max_rows:
                 break
         queue.extendleft(reversed(apart))
-        self._waiting -= len(batch)
+        self._wait_for(-len(batch))
         for call in batch:
             call.batch_rows = rows
         return batch
@@ -285,7 +289,8 @@ class Lane:
                 log.exception("an answer could not be delivered")
 
     def _expire(self, call: Call) -> None:
-        self._waiting -= call.started == 0.0
+        if not call.started:
+            self._wait_for(-1)
         call.error = DeadlineExceeded("the request's time ran out before the model answered")
         call.cancelled = True
         call.finished = monotonic()

@@ -17,6 +17,7 @@ from model_server.errors import ClientGone, ServerError
 from model_server.http.coding import decompress
 from model_server.http.exchange import Exchange
 from model_server.http.incoming import STREAMED, IncomingBody
+from model_server.http.port import LINGER_SECONDS
 from model_server.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Dispatch = Callable[[Exchange], None]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LINGER_SECONDS = 2.0
 _SINGLE_HEADERS = frozenset({b"content-length", b"host", b"transfer-encoding", b"content-type"})
 
 
@@ -372,7 +372,7 @@ class Connection(asyncio.Protocol):
         self._discarding = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self.due = self._listener.clock + _LINGER_SECONDS
+        self.due = self._listener.clock + LINGER_SECONDS
 
     def balance_reading(self) -> None:
         """Read from the client, or stop, as writing, pipelining and the handler allow."""

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
+LINGER_SECONDS = 2.0
+"""Between our last word to a client and the end of the connection, if the client does not end it."""
 _BACKLOG = 2048
 _HANDSHAKE_SECONDS = 0.05
 """For handshakes under way: the longest way to a client within a data centre, many times over."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from model_server.http.port import LINGER_SECONDS
 from model_server.http2 import frames, hpack
 from model_server.http2.frames import Code, ConnectionFault, Setting, frame
 from model_server.http2.stream import NOBODY, Receiver, Stream
@@ -61,7 +62,6 @@ class Connection(asyncio.Protocol):
         self._max_controls = limits.max_control_frames_per_second * listener.sweep_seconds
         self._ending = False
         self._closing = False
-        self._reading_paused = False
         self._handlers = (
             self._on_data,
             self._on_headers,
@@ -111,13 +111,7 @@ class Connection(asyncio.Protocol):
         del exc
         self._closing = True
         self._listener.closed(self)
-        streams = list(self._streams.values())
-        self._streams.clear()
-        self._blocked.clear()
-        for stream in streams:
-            self._drop(stream)
-        self._buffer.clear()
-        self._block.clear()
+        self._drop_all()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -144,14 +138,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. The client does not read: do not read from it either."""
-        self._reading_paused = True
         self.due = self._listener.clock + self._limits.write_timeout_seconds
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
-        self._reading_paused = False
-        self.due = float("inf")
+        if not self._closing:
+            self.due = float("inf")
         self._transport.resume_reading()
 
     # reading
@@ -201,10 +194,9 @@ class Connection(asyncio.Protocol):
             self._greeted = True
             return len(preface)
         if not preface.startswith(data[: len(preface)]):
-            self._closing = True
             if data.startswith(_OTHER_METHODS):
-                self._transport.write(_OTHER_PROTOCOL)
-            self._transport.close()
+                self.write(_OTHER_PROTOCOL)
+            self._close()
         return 0
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -525,6 +517,7 @@ class Connection(asyncio.Protocol):
         self._resets = self._controls = 0
         if self.due < now:
             self._transport.abort()
+        if self._closing:
             return
         if self._drained_by < now and not self._ending:
             self._last_goaway()
@@ -561,14 +554,29 @@ class Connection(asyncio.Protocol):
 
     def _end_if_done(self) -> None:
         if self._ending and not self._streams and not self._closing:
-            self._closing = True
-            self._transport.close()
+            self._close()
 
     def _fail(self, fault: ConnectionFault) -> None:
         self._listener.refused(fault.code)
         self.write(_goaway(self._last_stream, fault.code, str(fault).encode()))
-        self._closing = True
-        self._transport.close()
+        self._close()
+        self._drop_all()
+
+    def _close(self) -> None:
+        """Close so that the last frame arrives: a reset while the client still sends would overtake it."""
+        self._closing = self._ending = True
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+        self.due = self._listener.clock + LINGER_SECONDS
+
+    def _drop_all(self) -> None:
+        streams = list(self._streams.values())
+        self._streams.clear()
+        self._blocked.clear()
+        for stream in streams:
+            self._drop(stream)
+        self._buffer.clear()
+        self._block.clear()
 
     def _drop(self, stream: Stream) -> None:
         stream.finished = True

@@ -19,8 +19,8 @@ import orjson
 from model_server.engine.lane import Lane
 from model_server.errors import InvalidRequest
 from model_server.models.repository import Served
-from model_server.protocols.nested import array_of, named, tensor_from_nested
-from model_server.tensors import Array, Signature, TensorSpec
+from model_server.protocols.nested import array_of, tensor_from_nested
+from model_server.tensors import Array, Signature, TensorSpec, named
 
 Where = Callable[[int, str], str]
 """Names a cell in errors, by row and column."""

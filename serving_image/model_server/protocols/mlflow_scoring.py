@@ -18,9 +18,9 @@ from model_server.models.repository import Served
 from model_server.process.state import ServerState
 from model_server.protocols.columns import Columns, columns_of
 from model_server.protocols.common import answer, default_model, errors_counted, json_body, media_type, member
-from model_server.protocols.nested import json_of, named, tensor_from_nested
+from model_server.protocols.nested import json_of, tensor_from_nested
 from model_server.protocols.outputs import records
-from model_server.tensors import Array, Signature
+from model_server.tensors import Array, Signature, named
 
 PROTOCOL_VERSION = b"3.0.0"
 """The version of MLflow whose scoring protocol is spoken; unchanged since 2.0, but for additions."""

@@ -30,8 +30,8 @@ from model_server.http.incoming import STREAMED
 from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.common import deadline_of
-from model_server.protocols.nested import named
 from model_server.protocols.outputs import class_labels, records
+from model_server.tensors import named
 
 ROWS_PER_RUN = 64
 """Rows that are decoded and run together at most."""

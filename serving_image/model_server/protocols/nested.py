@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from model_server.errors import InvalidRequest
-from model_server.tensors import Array, TensorSpec
+from model_server.tensors import Array, TensorSpec, named
 
 _ALLOWED: dict[str, tuple[frozenset[type], str]] = {
     "b": (frozenset({bool}), "true or false"),
@@ -81,17 +81,6 @@ def rows_of(array: Array) -> list[Any]:
         return list(array.tolist())
     # Floats stay in their own precision: 0.1 as FP32 is written 0.1, not 0.10000000149011612.
     return list(np.ascontiguousarray(array))
-
-
-def named(value: object) -> str:
-    """A JSON value as an error message shows it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    return f"the string {value!r:.60}" if isinstance(value, str) else f"{value!r:.60}"
 
 
 def _unnest(value: object, spec: TensorSpec, where: str) -> tuple[tuple[int, ...], list[Any]]:

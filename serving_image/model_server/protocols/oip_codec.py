@@ -12,7 +12,7 @@ from model_server.engine.call import Degraded
 from model_server.errors import InvalidRequest
 from model_server.fastjson import loads_big_request, loads_request
 from model_server.http.exchange import JSON, Header
-from model_server.tensors import Array, Signature, TensorSpec, from_bytes, from_json, to_bytes, to_json
+from model_server.tensors import Array, Signature, TensorSpec, from_bytes, from_json, named, to_bytes, to_json
 
 BINARY = b"application/octet-stream"
 HEADER_LENGTH = b"inference-header-content-length"
@@ -130,13 +130,13 @@ def _decode_document(document: dict[str, Any], binary: memoryview, signature: Si
     parameters = _member(document, "parameters", dict, dict) if "parameters" in document else {}
     tensors: Any = document.get("inputs")
     if type(tensors) is not list:
-        raise InvalidRequest(f"inputs: expected a list of tensors, got {_named(tensors)}")
+        raise InvalidRequest(f"inputs: expected a list of tensors, got {named(tensors)}")
     inputs: dict[str, Array] = {}
     used = 0
     for index, tensor in enumerate(tensors):
         where = f"inputs[{index}]"
         if type(tensor) is not dict:
-            raise InvalidRequest(f"{where}: expected an object, got {_named(tensor)}")
+            raise InvalidRequest(f"{where}: expected an object, got {named(tensor)}")
         spec = _input_spec(tensor.get("name"), where, signature)
         if spec.name in inputs:
             raise InvalidRequest(f"{where}: input {spec.name!r} is given twice")
@@ -204,7 +204,7 @@ def _binary_size(tensor: dict[str, Any], where: str) -> int | None:
     if parameters is None:
         return None
     if type(parameters) is not dict:
-        raise InvalidRequest(f"{where}.parameters: expected an object, got {_named(parameters)}")
+        raise InvalidRequest(f"{where}.parameters: expected an object, got {named(parameters)}")
     size = parameters.get("binary_data_size")
     if size is not None and (type(size) is not int or size < 0):
         raise InvalidRequest(
@@ -222,13 +222,13 @@ def _wanted_outputs(
         names = signature.output_names
         return names, frozenset(names) if binary_by_default else _NOTHING
     if type(asked) is not list:
-        raise InvalidRequest(f"outputs: expected a list, got {_named(asked)}")
+        raise InvalidRequest(f"outputs: expected a list, got {named(asked)}")
     names_asked: list[str] = []
     binary: set[str] = set()
     for index, output in enumerate(asked):
         where = f"outputs[{index}]"
         if type(output) is not dict:
-            raise InvalidRequest(f"{where}: expected an object, got {_named(output)}")
+            raise InvalidRequest(f"{where}: expected an object, got {named(output)}")
         name = output.get("name")
         if type(name) is not str or name not in signature.outputs_by_name:
             known = ", ".join(repr(known) for known in signature.output_names)
@@ -252,10 +252,6 @@ def _member(document: dict[str, Any], name: str, kind: type[_T], default: Callab
         return default()
     if type(value) is not kind:
         raise InvalidRequest(
-            f"{name}: expected {'an object' if kind is dict else 'a string'}, got {_named(value)}"
+            f"{name}: expected {'an object' if kind is dict else 'a string'}, got {named(value)}"
         )
     return value
-
-
-def _named(value: object) -> str:
-    return "nothing" if value is None else f"{value!r:.60}"

@@ -18,10 +18,9 @@ from model_server.http.router import Router
 from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.common import answer, default_model, errors_counted, json_body
-from model_server.protocols.nested import named
 from model_server.protocols.outputs import class_labels, records
 from model_server.settings import Settings
-from model_server.tensors import Array
+from model_server.tensors import Array, named
 
 
 class Predict:

@@ -14,9 +14,9 @@ from model_server.http.router import Router
 from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.common import answer, errors_counted, json_body, member
-from model_server.protocols.nested import json_of, named, rows_of, tensor_from_nested
+from model_server.protocols.nested import json_of, rows_of, tensor_from_nested
 from model_server.protocols.outputs import class_labels, scores, single_number
-from model_server.tensors import Array, Signature, TensorSpec
+from model_server.tensors import Array, Signature, TensorSpec, named
 
 SIGNATURE_NAME = "serving_default"
 

@@ -29,6 +29,7 @@ class ModelMeters:
         self.rejected = metrics.counter(
             "model_server_rejected_total", "Requests refused because the queue was full.", labels
         )
+        self.waiting = metrics.gauge("model_server_queue_length", "Requests that wait for a run.", labels)
         self.expired = metrics.counter(
             "model_server_expired_total", "Requests whose time ran out before the model answered.", labels
         )
