@@ -5,8 +5,10 @@ Every fault raises InvalidRequest and says what is wrong, where, and what was ex
 """
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -43,6 +45,9 @@ _JSON_TYPES: dict[str, tuple[frozenset[type], str]] = {
     "O": (frozenset({str}), "strings"),
 }
 """numpy kind -> the Python types that JSON data of it may have, and their name for people."""
+
+_STANDARD_CODES = {"l": "q", "L": "Q"}
+"""Where the codes of numpy's 64-bit integers and of `struct`'s standard form differ."""
 
 _MAX_ELEMENTS = 2**40
 
@@ -112,6 +117,18 @@ class TensorSpec:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
+@dataclass(frozen=True, slots=True)
+class BinaryLayout:
+    """What the JSON part of a request says whose tensors all follow it as binary data."""
+
+    body_bytes: int
+    inputs: tuple[tuple[str, np.dtype[Any], int, int, tuple[int, ...]], ...]
+    """Name, type, number of elements, first byte in the body and shape."""
+    outputs: tuple[str, ...]
+    binary_outputs: frozenset[str]
+    parameters: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Signature:
     """Inputs and outputs of a model, in the model's order."""
@@ -121,6 +138,8 @@ class Signature:
     inputs_by_name: dict[str, TensorSpec] = field(init=False, repr=False, compare=False)
     outputs_by_name: dict[str, TensorSpec] = field(init=False, repr=False, compare=False)
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    layouts: dict[bytes, BinaryLayout] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Of requests with binary tensors, by their JSON part; the codec fills it."""
 
     def __post_init__(self) -> None:
         """Index by name once."""
@@ -158,12 +177,19 @@ def from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], where: str
         text = np.empty(count, dtype=dtype)
         text[:] = [element.encode() for element in flat]
         return text.reshape(shape)
-    if flat and dtype.kind != "b":
-        lowest, highest = spec.limits
-        if not (lowest <= min(flat) and max(flat) <= highest):
-            raise _out_of_range(flat, spec, where)
-    array: Array = np.array(flat, dtype=dtype)
-    return array.reshape(shape)
+    array: Array = np.empty(shape, dtype)
+    try:
+        # Checks each number's range on the way, and takes a third of the time of numpy's conversion.
+        _packer(dtype.char, count).pack_into(array.data, 0, *flat)
+    except (struct.error, OverflowError):
+        raise _out_of_range(flat, spec, where) from None
+    return array
+
+
+@lru_cache(maxsize=256)
+def _packer(code: str, count: int) -> struct.Struct:
+    # In the standard form, unlike the native one, a number that float32 cannot hold is an error.
+    return struct.Struct(f"<{count}{_STANDARD_CODES.get(code, code)}")
 
 
 def from_bytes(raw: bytes | memoryview, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
