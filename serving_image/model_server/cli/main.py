@@ -1,6 +1,7 @@
 """`model-server`: serve models from one settings file."""
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return _BAD_SETTINGS
+    if options.command != "serve":
+        gc.enable()
     if options.command == "check":
         return _check(settings, options.json)
     if options.command == "ready":
@@ -40,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _bench(settings, options)
     from model_server.process.serve import serve
 
+    gc.enable()
     return serve(settings)
 
 
