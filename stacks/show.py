@@ -1,7 +1,6 @@
 """Ask a stack that is up for a prediction: prints the address, the request to copy, and the answer."""
 
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -33,8 +32,9 @@ def outputs(stack: str) -> dict[str, Any]:
 def ask(name: str, endpoint: dict[str, Any]) -> int:
     """Send one request and print it with its answer."""
     url = f"{endpoint['url']}/v2/models/{name}"
-    with call(url) as response:
-        body = json.dumps({"inputs": [sample(name, tensor) for tensor in json.load(response)["inputs"]]})
+    with call(f"{endpoint['url']}/openapi.json") as response:
+        infer = json.load(response)["paths"][f"/v2/models/{name}/infer"]["post"]
+    body = json.dumps(infer["requestBody"]["content"]["application/json"].get("example") or {})
     print(f"\nTry it:\n\n  curl -s {url}/infer -d {shlex.quote(body)}\n")
     try:
         with call(f"{url}/infer", body.encode()) as response:
@@ -48,19 +48,6 @@ def ask(name: str, endpoint: dict[str, Any]) -> int:
 def call(url: str, body: bytes | None = None) -> Any:
     """Open an address of the stack's own gateway."""
     return urllib.request.urlopen(url, body, timeout=30)  # noqa: S310  the stack says http://127.0.0.1
-
-
-def sample(name: str, tensor: dict[str, Any]) -> dict[str, Any]:
-    """One row for an input: held-out data of the example models, else zeros."""
-    from stacks.models.catalog import EXAMPLES  # slow to import, and not every stack needs it
-
-    shape = [size if size > 0 else 1 for size in tensor["shape"]]
-    if name in EXAMPLES:
-        _, held_out, _, _ = EXAMPLES[name].data()
-        data: list[Any] = [round(float(value), 4) for value in held_out[0]]
-    else:
-        data = [{"BYTES": "", "BOOL": False}.get(tensor["datatype"], 0)] * math.prod(shape)
-    return {"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "data": data}
 
 
 if __name__ == "__main__":

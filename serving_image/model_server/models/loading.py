@@ -29,6 +29,8 @@ class Loaded:
     artifact: Artifact
     model: Model
     learned: Learned
+    example: Mapping[str, Array] | None
+    """Inputs that came with the model and that it answers."""
 
 
 def load_version(model: ModelSettings, resolved: Resolved, settings: Settings, cache_dir: Path) -> Loaded:
@@ -50,8 +52,9 @@ def load_version(model: ModelSettings, resolved: Resolved, settings: Settings, c
         try:
             check_signature(artifact, loaded.signature)
             check_static_answers(model, loaded.signature)
-            _prove(artifact, loaded)
-            return Loaded(artifact, loaded, warm_up(loaded, model, settings.inline_ms / 1000))
+            example = _prove(artifact, loaded)
+            learned = warm_up(loaded, model, settings.inline_ms / 1000)
+            return Loaded(artifact, loaded, learned, example)
         except BaseException:
             loaded.close()
             raise
@@ -91,8 +94,11 @@ def _refuse(what: str) -> None:
     )
 
 
-def _prove(artifact: Artifact, model: Model) -> None:
-    """Golden requests must be answered as recorded; an input example is only a run with real values."""
+def _prove(artifact: Artifact, model: Model) -> Mapping[str, Array] | None:
+    """Golden requests must be answered as recorded; an input example is only a run with real values.
+
+    Returns inputs that the model answers, where some came with it.
+    """
     requests = read_golden(golden_path(artifact.root), model.signature)
 
     def predict(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -101,14 +107,16 @@ def _prove(artifact: Artifact, model: Model) -> None:
 
     check_golden(requests, predict)
     if requests:
-        return
+        return requests[0].inputs
     example = read_example(artifact, model.signature)
     if example is None:
-        return
+        return None
     try:
         predict(example)
     except ServerError as error:
         log.warning("the input example fails", extra={"source": artifact.uri, "reason": error.message})
+        return None
+    return example
 
 
 def _evict(cache_dir: Path, settings: Settings) -> None:

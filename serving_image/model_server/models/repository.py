@@ -27,6 +27,7 @@ from model_server.settings import ModelSettings, Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
 from model_server.telemetry.model_meters import ModelMeters
+from model_server.tensors import Array
 
 _BACKGROUND_NICENESS = 5
 _LINGER_SECONDS = 0.5
@@ -47,6 +48,8 @@ class Served:
     resolved: Resolved
     stamp: str = ""
     """See Plan.stamp."""
+    example: Mapping[str, Array] | None = None
+    """See Loaded.example."""
 
     def is_as_planned(self, resolved: Resolved, stamp: str) -> bool:
         """Whether a plan that has this version needs nothing loaded."""
@@ -352,6 +355,7 @@ class Repository:
             loaded.learned.max_rows,
             resolved,
             stamp,
+            loaded.example,
         )
 
     def _drop_prepared(self, entry: ModelEntry) -> None:

@@ -31,6 +31,16 @@ def test_it_is_valid_openapi_3_1(server: Server) -> None:
     validate(document(server), cls=OpenAPIV31SpecValidator)
 
 
+def test_the_example_of_a_model_is_a_request_that_it_answers(server: Server) -> None:
+    paths = document(server)["paths"]
+    asked = [path for path in paths if path.endswith("/infer") and "{" not in path]
+    assert asked
+    for path in asked:
+        example = paths[path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        status, answer, _ = server.post(path, example)
+        assert status == 200, answer
+
+
 def test_every_route_of_the_server_is_there(server: Server) -> None:
     """The routes as the source adds them, so that a route that nobody describes is found."""
     package = Path(__import__("model_server").__file__).parent

@@ -1,10 +1,14 @@
 """An MLflow server with its database and artifacts in the stack's folder."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from ..processes import Group, Replica
 from .base import UNKNOWN, Properties
 from .process_kind import ProcessKind
+
+_SERVER = Path(__file__).parent.parent / "mlflow_server.py"
 
 
 class Registry(ProcessKind):
@@ -15,15 +19,16 @@ class Registry(ProcessKind):
         return Group(
             name=new["name"],
             command=[
-                *("mlflow", "server", "--host", "127.0.0.1", "--port", "@http@", "--workers", "1"),
-                *("--backend-store-uri", "sqlite:///@data@/mlflow.db"),
-                *("--artifacts-destination", "@data@/artifacts"),
+                sys.executable,
+                str(_SERVER),
+                "@http@",
+                "sqlite:///@data@/mlflow.db",
+                "@data@/artifacts",
             ],
             env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             ports=["http"],
             ready_path="/health",
             overlap=False,
-            has_children=True,  # `mlflow` starts the server and waits for it
             ready_seconds=180,  # a cold start on a slow disk imports for most of a minute
         )
 

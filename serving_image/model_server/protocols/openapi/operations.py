@@ -4,18 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from model_server.http.incoming import STREAMED
 from model_server.models.repository import Served
 from model_server.protocols.columns import columns_of
 from model_server.protocols.openapi import schemas
 from model_server.protocols.openapi.schemas import Schema
-from model_server.tensors import TensorSpec
+from model_server.tensors import TensorSpec, to_json
 
 JSON = "application/json"
 NDJSON = STREAMED.decode()
 _OBJECT: Schema = {"type": "object"}
 _ANY: Mapping[str, Schema] = {JSON: {}}
 _OBJECTS: Mapping[str, Schema] = {JSON: _OBJECT}
+_EXAMPLE_ELEMENTS = 10_000
 _MODEL_VERSION = ("", "/versions/{version}", "/labels/{label}")
 
 
@@ -211,8 +214,38 @@ def _infer(served: Served) -> Operation:
         },
     }
     return _runs(
-        {JSON: request}, _INFER.answer, parameters=_INFER.parameters, summary=f"Infer with {served.name}"
+        {JSON: request},
+        _INFER.answer,
+        parameters=_INFER.parameters,
+        summary=f"Infer with {served.name}",
+        example=_tensors(served),
     )
+
+
+def _tensors(served: Served) -> Any:
+    """One row of the example that came with the model, else of zeros; none where JSON has no form for it."""
+    tensors: list[dict[str, Any]] = []
+    for spec in served.lane.signature.inputs:
+        if spec.datatype == "BF16":
+            return None
+        if served.example is not None:
+            array = served.example[spec.name]
+            array = array[:1] if spec.shape[:1] == (-1,) else array
+        else:
+            empty = b"" if spec.datatype == "BYTES" else 0
+            array = np.full([1 if size == -1 else size for size in spec.shape], empty, spec.dtype)
+        if array.size > _EXAMPLE_ELEMENTS:
+            return None
+        data = to_json(array)
+        tensors.append(
+            {
+                "name": spec.name,
+                "datatype": spec.datatype,
+                "shape": list(array.shape),
+                "data": data if isinstance(data, list) else data.tolist(),
+            }
+        )
+    return {"inputs": tensors}
 
 
 def _predict(served: Served) -> Operation | None:
