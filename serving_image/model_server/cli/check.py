@@ -59,6 +59,7 @@ async def _try(service: InferenceService, served: Served) -> dict[str, Any]:
     return {
         "version": served.version,
         "sha256": served.artifact.digest,
+        "golden_requests": served.proof.golden_requests,
         "batch_rows": served.batch_rows,
         "inputs": [spec.metadata() for spec in signature.inputs],
         "outputs": [spec.metadata() for spec in signature.outputs],
@@ -73,6 +74,8 @@ def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['model']} version {report['version']}: ok, loaded in {report['load_seconds']:.2f} s"]
     lines += [f"  in   {t['name']}  {t['datatype']} {t['shape']}" for t in report["inputs"]]
     lines += [f"  out  {t['name']}  {t['datatype']} {t['shape']}" for t in report["outputs"]]
+    golden = report["golden_requests"]
+    lines.append(f"  golden requests: {f'{golden}, answered as recorded' if golden else 'none came with it'}")
     lines.append(f"  one row: median {latency['median']:.2f} ms, worst {latency['worst']:.2f} ms")
     lines.append(f"  rows stacked at most: {report['batch_rows'] or 'none, requests run one by one'}")
     lines.append(f"  sha256 {report['sha256']}")

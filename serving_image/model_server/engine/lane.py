@@ -130,7 +130,8 @@ class Lane:
         self._closing = self._loop.create_future()
         self._closed_if_idle()
         await self._closing
-        self._model.close()
+        # Freeing a large model takes milliseconds, in which the event loop answers for the others.
+        await self._loop.run_in_executor(None, self._model.close)
 
     def _insert(self, call: Call) -> None:
         queue = self._queue

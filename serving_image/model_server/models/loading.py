@@ -23,14 +23,23 @@ _GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What a version was asked before it may serve."""
+
+    golden_requests: int = 0
+    """Answered as recorded."""
+    example: Mapping[str, Array] | None = None
+    """Inputs that came with the model and that it answers."""
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A version that passed every check."""
 
     artifact: Artifact
     model: Model
     learned: Learned
-    example: Mapping[str, Array] | None
-    """Inputs that came with the model and that it answers."""
+    proof: Proof
 
 
 def load_version(model: ModelSettings, resolved: Resolved, settings: Settings, cache_dir: Path) -> Loaded:
@@ -52,9 +61,8 @@ def load_version(model: ModelSettings, resolved: Resolved, settings: Settings, c
         try:
             check_signature(artifact, loaded.signature)
             check_static_answers(model, loaded.signature)
-            example = _prove(artifact, loaded)
-            learned = warm_up(loaded, model, settings.inline_ms / 1000)
-            return Loaded(artifact, loaded, learned, example)
+            proof = _prove(artifact, loaded)
+            return Loaded(artifact, loaded, warm_up(loaded, model, settings.inline_ms / 1000), proof)
         except BaseException:
             loaded.close()
             raise
@@ -94,11 +102,8 @@ def _refuse(what: str) -> None:
     )
 
 
-def _prove(artifact: Artifact, model: Model) -> Mapping[str, Array] | None:
-    """Golden requests must be answered as recorded; an input example is only a run with real values.
-
-    Returns inputs that the model answers, where some came with it.
-    """
+def _prove(artifact: Artifact, model: Model) -> Proof:
+    """Golden requests must be answered as recorded; an input example is only a run with real values."""
     requests = read_golden(golden_path(artifact.root), model.signature)
 
     def predict(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -107,16 +112,16 @@ def _prove(artifact: Artifact, model: Model) -> Mapping[str, Array] | None:
 
     check_golden(requests, predict)
     if requests:
-        return requests[0].inputs
+        return Proof(len(requests), requests[0].inputs)
     example = read_example(artifact, model.signature)
     if example is None:
-        return None
+        return Proof()
     try:
         predict(example)
     except ServerError as error:
         log.warning("the input example fails", extra={"source": artifact.uri, "reason": error.message})
-        return None
-    return example
+        return Proof()
+    return Proof(example=example)
 
 
 def _evict(cache_dir: Path, settings: Settings) -> None:

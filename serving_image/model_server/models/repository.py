@@ -19,7 +19,7 @@ from model_server.errors import LoadFailed, NotFound, NotReady, ServerError
 from model_server.models.artifact import Artifact
 from model_server.models.cache import default_cache_dir
 from model_server.models.format import Model
-from model_server.models.loading import check_compatible, load_version
+from model_server.models.loading import Proof, check_compatible, load_version
 from model_server.models.source import Plan, Resolved
 from model_server.models.sources import resolve
 from model_server.process.memory import return_freed_memory
@@ -27,7 +27,6 @@ from model_server.settings import ModelSettings, Settings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
 from model_server.telemetry.model_meters import ModelMeters
-from model_server.tensors import Array
 
 _BACKGROUND_NICENESS = 5
 _LINGER_SECONDS = 0.5
@@ -46,10 +45,9 @@ class Served:
     batch_rows: int
     """Rows that are stacked at most; 0 when requests are run one by one."""
     resolved: Resolved
+    proof: Proof
     stamp: str = ""
     """See Plan.stamp."""
-    example: Mapping[str, Array] | None = None
-    """See Loaded.example."""
 
     def is_as_planned(self, resolved: Resolved, stamp: str) -> bool:
         """Whether a plan that has this version needs nothing loaded."""
@@ -354,8 +352,8 @@ class Repository:
             lane,
             loaded.learned.max_rows,
             resolved,
+            loaded.proof,
             stamp,
-            loaded.example,
         )
 
     def _drop_prepared(self, entry: ModelEntry) -> None:

@@ -171,7 +171,9 @@ class RowStream:
         inputs = self._columns.tensors([row for _, row in rows], _feature)
         while True:
             try:
-                call = await self._service.infer(self._served, inputs, deadline=self._deadline)
+                call = await self._service.infer(
+                    self._served, inputs, deadline=self._deadline, caller=self._exchange
+                )
                 break
             except BreakerOpen:
                 # Waiting is for the model to become free; this one is to be left alone.

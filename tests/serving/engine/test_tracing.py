@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from engine.collector import Collector, collecting
 from engine.stand_ins import ask, index_body, model, table, turns_body
+from grpc_calls import channel, request, stub
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from running_server import Server, wait_until
 from test_engine import send_and_stay
@@ -66,6 +68,20 @@ def test_spans_join_the_callers_trace(traced: Traced, collector: tuple[str, type
     assert queue.end_time_unix_nano <= inference.start_time_unix_nano <= inference.end_time_unix_nano
     assert inference.end_time_unix_nano <= root.end_time_unix_nano
     assert collector[1].names == {"model-server"}
+
+
+def test_requests_of_streams_join_it_too(traced: Traced) -> None:
+    server, spans = traced
+    header = f"00-{TRACE}-{PARENT}-01"
+    messages = [request(np.array([number], np.int64), "m", "index", "INT64") for number in range(2)]
+    with channel(server) as link:
+        assert len(list(stub(link).ModelStreamInfer(iter(messages), metadata=[("traceparent", header)]))) == 2
+    wait_until(lambda: len(roots(spans, "infer m")) == 2)
+    rows = b'{"index": 1}\n{"index": 2}\n'
+    sent = server.post("/predict/m", rows, Content_Type="application/x-ndjson", traceparent=header)
+    assert sent[0] == 200
+    wait_until(lambda: len(roots(spans, "infer m")) == 3)
+    assert {span.trace_id.hex() for span in spans} == {TRACE}
 
 
 def test_a_caller_without_a_trace_begins_one(traced: Traced) -> None:

@@ -1,5 +1,6 @@
 """Golden files: written, read back, compared."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import onnx_models
 import orjson
 import pytest
+import yaml
 from model_server.errors import LoadFailed
 from model_server.golden import (
     GoldenRequest,
@@ -32,6 +34,21 @@ def test_what_is_written_is_what_is_checked(tmp_path: Path) -> None:
     other = onnx_models.scale(tmp_path / "other.onnx", 2.1)
     with pytest.raises(LoadFailed, match=r"golden request 0: output 'y': element 0: expected 2.0, got 2.1"):
         check_golden(requests, onnx_predict(other))
+
+
+def test_check_tells_how_many_were_asked(tmp_path: Path) -> None:
+    good, bad = (onnx_models.scale(tmp_path / f"{name}.onnx", 2.0) for name in ("good", "bad"))
+    write_golden(good, ROWS, onnx_predict(good))
+    write_golden(bad, ROWS, onnx_predict(onnx_models.scale(tmp_path / "other.onnx", 3.0)))
+    models = [{"name": path.stem, "source": str(path)} for path in (good, bad)]
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump({"models": models}))
+    command = [sys.executable, "-m", "model_server.cli.main", "check", "--config", str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "golden requests: 2, answered as recorded" in done.stdout
+    assert "bad: FAILED" in done.stdout
+    assert "golden request 0: output 'y': element 0: expected 3.0, got 2.0" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`inference.GRPCInferenceService`: health, metadata, inference, streams of inferences."""
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -123,8 +124,7 @@ class InferenceMethods:
                 received=received,
                 deadline=deadline,
                 priority=priority,
-                # What is added to the answer's metadata would be of one request of a stream only, and late.
-                caller=None if rpc.method.streaming else rpc,
+                caller=_OfStream(rpc) if rpc.method.streaming else rpc,
             )
             self._service.submit(served, call)
         except ServerError as error:
@@ -138,6 +138,20 @@ class InferenceMethods:
             fail(rpc, call.error)
             return
         rpc.respond(encode_and_measure(served, request, call))
+
+
+class _OfStream:
+    """One request of a stream: it has the call's metadata, and cannot add to the answer's, which has left."""
+
+    __slots__ = ("headers", "request_id", "trace_id")
+
+    def __init__(self, rpc: Rpc) -> None:
+        self.headers = rpc.headers
+        self.request_id = rpc.request_id
+        self.trace_id = ""
+
+    def add_header(self, name: bytes, value: bytes | Callable[[], bytes]) -> None:
+        """See Caller."""
 
 
 def encode_and_measure(served: Served, request: InferRequest, call: Call) -> bytes:

@@ -228,8 +228,8 @@ def _tensors(served: Served) -> Any:
     for spec in served.lane.signature.inputs:
         if spec.datatype == "BF16":
             return None
-        if served.example is not None:
-            array = served.example[spec.name]
+        if served.proof.example is not None:
+            array = served.proof.example[spec.name]
             array = array[:1] if spec.shape[:1] == (-1,) else array
         else:
             empty = b"" if spec.datatype == "BYTES" else 0
