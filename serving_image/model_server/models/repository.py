@@ -380,6 +380,10 @@ class Repository:
         """Finish what these versions took on, then give their memory back."""
         if versions:
             await asyncio.gather(*(served.lane.close() for served in versions))
+            for served in versions:
+                entry = self._entries.get(served.name)
+                if entry is None or served.version not in entry.versions:
+                    served.lane.meters.retire()
             await asyncio.get_running_loop().run_in_executor(self._loader, return_freed_memory)
 
     def _count_load(self, entry: ModelEntry, outcome: str) -> None:

@@ -4,20 +4,25 @@ Each worker has a region of shared memory and is its only writer; whoever is scr
 restarted worker goes on in its predecessor's region, so counters never fall. An update is one addition to a
 double: no lock, no system call.
 
-A region is a list of descriptions (a JSON line each, appended when a series is first used) followed by the
-numbers they point to.
+A region is a list of descriptions (a JSON line each, written when a series is first used) followed by the
+numbers they point to. The series of versions that are gone stay to be read for a while; then their places are
+used again, or a server that sees a new version every day would run out of them.
 """
 
 import mmap
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 _LENGTH = struct.Struct("<Q")
+_LINE_STEP = 128
+"""Lines are padded to a multiple of this, so that one fits where another was."""
+_RETIRED_KEPT = 64
+"""Versions whose series stay after the version is gone: long enough to be scraped."""
 _TABLE_BYTES = 1 << 20
 _VALUE_BYTES = 3 << 20
 REGION_BYTES = _TABLE_BYTES + _VALUE_BYTES
@@ -100,9 +105,16 @@ class Metrics:
         self._table = view[start : start + _TABLE_BYTES]
         self._values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], _Series] = {}
+        self._lines: dict[int, tuple[int, int]] = {}
+        """Where the description of a series begins and ends, by the place of its numbers."""
         self._free = 0
-        for series in _read_table(self._table):
+        self._free_lines: dict[int, list[int]] = {}
+        self._free_values: dict[int, list[int]] = {}
+        """Places to be used again, by their size."""
+        self._retired: dict[tuple[tuple[str, str], ...], None] = {}
+        for series, start, end in _read_table(self._table):
             self._series[series.name, tuple(sorted(series.labels.items()))] = series
+            self._lines[series.at] = start, end
             self._free = max(self._free, series.at + series.width)
             if series.kind == "gauge":
                 self._values[series.at] = 0.0
@@ -125,6 +137,18 @@ class Metrics:
         """The histogram of these labels, made on first use."""
         series = self._find(name, "histogram", help_, labels or {}, bounds)
         return Histogram(self._values, series.at, series.bounds)
+
+    def retire(self, labels: Mapping[str, str]) -> None:
+        """Nobody adds to the series with these labels any more, unless `revive` says otherwise."""
+        self._retired[tuple(sorted(labels.items()))] = None
+        while len(self._retired) > _RETIRED_KEPT:
+            oldest = next(iter(self._retired))
+            del self._retired[oldest]
+            self._drop(dict(oldest))
+
+    def revive(self, labels: Mapping[str, str]) -> None:
+        """The series with these labels are used again: they go on where they were."""
+        self._retired.pop(tuple(sorted(labels.items())), None)
 
     def totals(self, name: str, labels: Mapping[str, str]) -> list[float]:
         """Numbers of the series with at least these labels, added up over workers and other labels.
@@ -160,7 +184,7 @@ class Metrics:
         for worker in range(self._workers):
             start = worker * REGION_BYTES
             values = view[start + _TABLE_BYTES : start + REGION_BYTES].cast("d")
-            for series in _read_table(view[start : start + _TABLE_BYTES]):
+            for series, _, _ in _read_table(view[start : start + _TABLE_BYTES]):
                 yield series, values[series.at : series.at + series.width].tolist()
 
     def _find(
@@ -169,24 +193,41 @@ class Metrics:
         key = (name, tuple(sorted(labels.items())))
         series = self._series.get(key)
         if series is None:
-            series = _Series(name, kind, help_, dict(labels), bounds, self._free)
-            self._append(series)
+            series = self._place(_Series(name, kind, help_, dict(labels), bounds, 0))
             self._series[key] = series
-            self._free += series.width
         return series
 
-    def _append(self, series: _Series) -> None:
-        line = (
-            orjson.dumps([series.name, series.kind, series.help, series.labels, series.bounds, series.at])
-            + b"\n"
-        )
+    def _place(self, series: _Series) -> _Series:
+        """Find room for a series and describe it. Raises MemoryError."""
+        free = self._free_values.get(series.width)
+        at = free.pop() if free else self._free
+        series = replace(series, at=at)
+        line = orjson.dumps([series.name, series.kind, series.help, series.labels, series.bounds, at])
+        size = -(-(len(line) + 1) // _LINE_STEP) * _LINE_STEP
+        line = line.ljust(size - 1) + b"\n"
+        begun = self._free_lines.get(size)
         (used,) = _LENGTH.unpack_from(self._table)
-        end = _LENGTH.size + used + len(line)
-        if end > _TABLE_BYTES or self._free + series.width > len(self._values):
+        start = begun.pop() if begun else _LENGTH.size + used
+        end = start + size
+        if end > _TABLE_BYTES or at + series.width > len(self._values):
             raise MemoryError(f"no room for another series of {series.name}: too many models or versions")
-        self._table[_LENGTH.size + used : end] = line
+        self._table[start:end] = line
+        self._lines[at] = start, end
+        self._free = max(self._free, at + series.width)
         # The length last: a reader in another process never sees half a line.
-        _LENGTH.pack_into(self._table, 0, used + len(line))
+        _LENGTH.pack_into(self._table, 0, max(used, end - _LENGTH.size))
+        return series
+
+    def _drop(self, labels: Mapping[str, str]) -> None:
+        for key, series in list(self._series.items()):
+            if labels.items() <= series.labels.items():
+                start, end = self._lines.pop(series.at)
+                self._table[start:end] = b"\n".rjust(end - start)
+                for at in range(series.at, series.at + series.width):
+                    self._values[at] = 0.0
+                self._free_lines.setdefault(end - start, []).append(start)
+                self._free_values.setdefault(series.width, []).append(series.at)
+                del self._series[key]
 
 
 def shared_memory(workers: int) -> mmap.mmap:
@@ -194,11 +235,17 @@ def shared_memory(workers: int) -> mmap.mmap:
     return mmap.mmap(-1, workers * REGION_BYTES)
 
 
-def _read_table(table: memoryview) -> Iterable[_Series]:
+def _read_table(table: memoryview) -> Iterable[tuple[_Series, int, int]]:
+    """Every series with the begin and end of its line."""
     (used,) = _LENGTH.unpack_from(table)
-    for line in bytes(table[_LENGTH.size : _LENGTH.size + used]).splitlines():
-        name, kind, help_, labels, bounds, at = orjson.loads(line)
-        yield _Series(name, kind, help_, labels, tuple(bounds), at)
+    end = _LENGTH.size
+    for line in bytes(table[_LENGTH.size : _LENGTH.size + used]).splitlines(keepends=True):
+        start, end = end, end + len(line)
+        try:
+            name, kind, help_, labels, bounds, at = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue  # free, or being written in this moment
+        yield _Series(name, kind, help_, labels, tuple(bounds), at), start, end
 
 
 def _lines(series: _Series, labels: str, numbers: Sequence[float]) -> Iterable[str]:

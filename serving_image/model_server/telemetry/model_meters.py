@@ -11,6 +11,7 @@ class ModelMeters:
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         labels = {"model": model, "version": version}
+        metrics.revive(labels)
         self._metrics = metrics
         self._labels = labels
         self._errors: dict[str, Counter] = {}
@@ -33,6 +34,10 @@ class ModelMeters:
         self.expired = metrics.counter(
             "model_server_expired_total", "Requests whose time ran out before the model answered.", labels
         )
+
+    def retire(self) -> None:
+        """The version is gone; what was counted can be read for a while."""
+        self._metrics.retire(self._labels)
 
     def observe_batch(self, batch: list[Call]) -> None:
         """Count a run and its calls' time in the queue."""

@@ -46,3 +46,34 @@ def test_histogram_buckets_are_cumulative() -> None:
         f"h_sum{{{labels}}} 11.5",
         f"h_count{{{labels}}} 4",
     ]
+
+
+def version(metrics: Metrics, number: int) -> None:
+    labels = {"model": "m", "version": str(number)}
+    metrics.revive(labels)
+    metrics.counter("c_total", "Help.", labels).add()
+    metrics.histogram("h", "Help.", {**labels, "phase": "queue"}).observe(1.0)
+    metrics.retire(labels)
+
+
+def test_versions_that_are_gone_make_room_for_new_ones() -> None:
+    memory = shared_memory(1)
+    metrics = Metrics(memory, 1, 0)
+    kept = metrics.counter("kept_total", "Help.")
+    for number in range(5000):
+        kept.add()
+        version(metrics, number)
+    found = lines(metrics)
+    assert "kept_total 5000" in found
+    assert 'c_total{model="m",version="4999"} 1' in found
+    assert 'h_count{model="m",phase="queue",version="4999"} 1' in found
+    assert 'c_total{model="m",version="4900"} 1' not in found
+    assert len([line for line in found if line.startswith("c_total")]) < 100
+    assert "kept_total 5000" in lines(Metrics(memory, 1, 0))
+
+
+def test_a_version_that_comes_back_goes_on_counting() -> None:
+    metrics = Metrics()
+    for number in (1, 2, 1):
+        version(metrics, number)
+    assert 'c_total{model="m",version="1"} 2' in lines(metrics)
