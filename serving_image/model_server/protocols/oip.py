@@ -6,10 +6,12 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+import orjson
+
 import model_server
 from model_server.engine.call import Call
 from model_server.engine.service import InferenceService
-from model_server.errors import NotReady, ServerError
+from model_server.errors import ModelFailed, NotReady, ServerError
 from model_server.fastjson import BIG_BYTES
 from model_server.http.exchange import Exchange
 from model_server.http.router import Router, respond_error
@@ -18,6 +20,8 @@ from model_server.process.state import ServerState
 from model_server.protocols import oip_codec
 from model_server.protocols.common import deadline_of
 from model_server.protocols.oip_parameters import priority_of, timeout_of
+from model_server.telemetry.logs import log
+from model_server.tensors import Array
 
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 
@@ -31,6 +35,7 @@ class OpenInferenceRest:
         self._state = state
         self._one_big_body = asyncio.Lock()
         """Two at a time would stop the event loop twice as long."""
+        self._answering: set[asyncio.Task[None]] = set()
 
     def add_routes(self, router: Router) -> None:
         """Put them on the router."""
@@ -151,8 +156,45 @@ class OpenInferenceRest:
             respond_error(exchange, call.error)
             return
         began = monotonic()
+        big = oip_codec.big_outputs(request, call.results)
+        if big:
+            task = asyncio.get_running_loop().create_task(
+                self._answer_big(exchange, served, request, call, began, big)
+            )
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+        else:
+            self._write(exchange, served, request, call, began, None)
+
+    async def _answer_big(
+        self,
+        exchange: Exchange,
+        served: Served,
+        request: oip_codec.InferRequest,
+        call: Call,
+        began: float,
+        big: dict[str, Array],
+    ) -> None:
+        try:
+            async with self._one_big_body:
+                written = await oip_codec.write_big(big)
+            self._write(exchange, served, request, call, began, written)
+        except Exception:
+            log.exception("an answer could not be written", extra={"model": served.name})
+            respond_error(exchange, ModelFailed("internal error; the server's log has the details"))
+
+    def _write(
+        self,
+        exchange: Exchange,
+        served: Served,
+        request: oip_codec.InferRequest,
+        call: Call,
+        began: float,
+        written: dict[str, orjson.Fragment] | None,
+    ) -> None:
+        meters = served.lane.meters
         body, content_type, headers = oip_codec.encode(
-            request, call.results, served.name, served.version, served.lane.signature, call.degraded
+            request, call.results, served.name, served.version, served.lane.signature, call.degraded, written
         )
         ended = monotonic()
         meters.decode.observe(call.queued - call.received)

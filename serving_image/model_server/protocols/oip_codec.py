@@ -1,7 +1,7 @@
 """Open Inference Protocol v2 over REST: bodies to tensors and back, JSON and binary."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -29,6 +29,10 @@ HEADER_LENGTH = b"inference-header-content-length"
 
 _T = TypeVar("_T")
 _NOTHING: frozenset[str] = frozenset()
+_BIG_ELEMENTS = 1 << 16
+_PIECE_ELEMENTS = 1 << 13
+"""Well under a millisecond of work."""
+_NO_OUTPUTS: dict[str, Array] = {}
 _NO_BYTES = memoryview(b"")
 _REMEMBERED = 64
 _REMEMBERED_BYTES = 1024
@@ -119,8 +123,9 @@ def encode(
     version: str,
     signature: Signature,
     degraded: Degraded | None = None,
+    written: Mapping[str, orjson.Fragment] | None = None,
 ) -> tuple[bytes, bytes, tuple[Header, ...]]:
-    """The answer: body, content type and headers."""
+    """The answer: body, content type and headers. `written`: the data of outputs that are JSON already."""
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for name, array in zip(request.outputs, results, strict=True):
@@ -134,7 +139,7 @@ def encode(
             output["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            output["data"] = to_json(array)
+            output["data"] = written[name] if written and name in written else to_json(array)
         outputs.append(output)
     document: dict[str, Any] = {"model_name": model, "model_version": version}
     if degraded is not None:
@@ -150,6 +155,34 @@ def encode(
     if not blobs:
         return head, JSON, ()
     return b"".join((head, *blobs)), BINARY, ((HEADER_LENGTH, b"%d" % len(head)),)
+
+
+def big_outputs(request: InferRequest, results: list[Array]) -> dict[str, Array]:
+    """Outputs whose JSON would stop the event loop for long."""
+    for array in results:
+        if array.size >= _BIG_ELEMENTS:
+            break
+    else:
+        return _NO_OUTPUTS
+    return {
+        name: array
+        for name, array in zip(request.outputs, results, strict=True)
+        if array.size >= _BIG_ELEMENTS and name not in request.binary_outputs
+    }
+
+
+async def write_big(outputs: Mapping[str, Array]) -> dict[str, orjson.Fragment]:
+    """Their JSON, giving way to others after each piece: a thread would hold the interpreter's lock."""
+    written: dict[str, orjson.Fragment] = {}
+    for name, array in outputs.items():
+        flat = to_json(array)
+        pieces: list[bytes] = []
+        for at in range(0, len(flat), _PIECE_ELEMENTS):
+            part = flat[at : at + _PIECE_ELEMENTS]
+            pieces.append(orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+            await asyncio.sleep(0)
+        written[name] = orjson.Fragment(b"".join((b"[", b",".join(pieces), b"]")))
+    return written
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
