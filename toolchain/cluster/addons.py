@@ -1,0 +1,3 @@
+"""Stub."""
+def install(*a): pass
+def wait_until_ready(k): pass
