@@ -13,9 +13,11 @@ from pathlib import Path
 from toolchain.cache import Progress, ToolError, locked, root, staged
 from toolchain.source import find_go, go_build, tag
 
+from .commands import run
 from .layout import HERE
 
 MODULES = HERE / "modules"
+_REQUIRED = re.compile(r"^require (\S+) (v\S+)$", re.MULTILINE)
 FREE_MIB = 6000  # the modules take 3 GB, what is compiled of them about as much
 
 
@@ -31,6 +33,8 @@ class Module:
     """What a first build takes on two cores, for those who wait for it."""
     linker: str = ""
     """Linker flags; `@version@` is the pinned version."""
+    files: tuple[str, ...] = ()
+    """Patterns of files of the module that are kept beside the programs, in `files/`."""
 
 
 _COMPONENT_BASE = "k8s.io/component-base/version"
@@ -57,7 +61,15 @@ MODULE_LIST = (
     ),
     Module("coredns", {"coredns": "github.com/coredns/coredns"}, 2),
     Module("metrics-server", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"}, 1),
-    Module("envoy-gateway", {"envoy-gateway": "github.com/envoyproxy/gateway/cmd/envoy-gateway"}, 5),
+    Module(
+        "envoy-gateway",
+        {"envoy-gateway": "github.com/envoyproxy/gateway/cmd/envoy-gateway"},
+        5,
+        files=(
+            "charts/gateway-crds-helm/templates/experimental-gatewayapi-crds.yaml",
+            "charts/gateway-crds-helm/templates/generated/*.yaml",
+        ),
+    ),
     Module("local-path", {"local-path-provisioner": "github.com/rancher/local-path-provisioner"}, 1),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, 1.5),
 )
@@ -76,7 +88,7 @@ def build() -> dict[str, Path]:
 
 def folder(module: Module) -> Path:
     """Return where a module's programs are kept: under a name that changes with what they are built from."""
-    digest = hashlib.sha256(repr(module).encode())
+    digest = hashlib.sha256(repr((module.programs, module.linker, module.files)).encode())
     for file in sorted((MODULES / module.name).iterdir()):
         digest.update(file.name.encode() + file.read_bytes())
     return root() / f"cluster-{module.name}-{tag()}-{digest.hexdigest()[:12]}"
@@ -85,14 +97,8 @@ def folder(module: Module) -> Path:
 def version(module: str) -> str:
     """Return the pinned version of what a folder of `modules/` is for: its first direct requirement."""
     text = (MODULES / module / "go.mod").read_text()
-    found = re.search(r"^(?:require )?\s*\S+ (v\S+)$", text, re.MULTILINE)
-    return found[1] if found else ""
-
-
-def source(module: str, package: str) -> Path:
-    """Return the folder of a pinned module's sources, for the manifests that come with them."""
-    path = re.sub(r"([A-Z])", lambda found: f"!{found[1].lower()}", package)
-    return Path(f"{path}@{version(module)}")
+    found = _REQUIRED.search(text)
+    return found[2] if found else ""
 
 
 def _build(module: Module) -> None:
@@ -112,3 +118,20 @@ def _build(module: Module) -> None:
         with Progress(title) as progress:
             for name, package in module.programs.items():
                 go_build(go, home, [package], unfinished / name, linker.replace("@minor@", minor), progress)
+            if module.files:
+                _keep_files(go, module, unfinished / "files")
+
+
+def _keep_files(go: str, module: Module, target: Path) -> None:
+    """Copy files of the module: its sources may leave Go's own cache some day."""
+    listed = run("env", "-C", MODULES / module.name, go, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", main(module))
+    target.mkdir()
+    for pattern in module.files:
+        for file in sorted(Path(listed.strip()).glob(pattern)):
+            (target / file.name).write_bytes(file.read_bytes())
+
+
+def main(module: Module) -> str:
+    """Return the path of the pinned module itself: the first that its go.mod requires."""
+    found = _REQUIRED.search((MODULES / module.name / "go.mod").read_text())
+    return found[1] if found else ""

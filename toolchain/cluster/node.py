@@ -61,7 +61,7 @@ sandbox_image = "{PAUSE_IMAGE}"
 restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "{_snapshotter()}"
+snapshotter = "{snapshotter()}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
@@ -75,7 +75,7 @@ conf_dir = "{layout.CNI}/net.d"
 """
 
 
-def _snapshotter() -> str:
+def snapshotter() -> str:
     """overlayfs, but for a checkout that lies on an overlay itself, as in a container: they do not stack."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     holding = [
