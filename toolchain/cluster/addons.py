@@ -23,7 +23,6 @@ DEPLOYMENTS = (
     (GATEWAYS, "envoy-gateway"),
 )
 READY_SECONDS = 300
-KWOK_PORT = 10247
 
 
 def install(supervisor: Supervisor, kubectl: Kubectl, built: Mapping[str, Path], progress: Progress) -> None:
@@ -111,13 +110,14 @@ def _certificates(kubectl: Kubectl, built: Mapping[str, Path]) -> None:
     """Make the certificates under which the controller and its proxies talk, unless they are there."""
     if _succeeds(kubectl, "get", "secret", "envoy-gateway", f"--namespace={GATEWAYS}"):
         return
-    command = [built["envoy-gateway"], "certgen", "--disable-topology-injector"]
     run(
         "env",
         f"KUBECONFIG={layout.KUBECONFIG}",
         f"ENVOY_GATEWAY_NAMESPACE={GATEWAYS}",
         f"KUBERNETES_CLUSTER_DOMAIN={layout.DOMAIN}",
-        *command,
+        built["envoy-gateway"],
+        "certgen",
+        "--disable-topology-injector",
     )
 
 
@@ -128,8 +128,8 @@ def _kwok() -> dict[str, object]:
         "manage-all-nodes": False,
         "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
         "node-ip": layout.NODE_IP,
-        "node-port": KWOK_PORT,
-        "server-address": f"{layout.NODE_IP}:{KWOK_PORT}",
+        "node-port": layout.KWOK_PORT,
+        "server-address": f"{layout.NODE_IP}:{layout.KWOK_PORT}",
         "node-lease-duration-seconds": 40,
     }
 

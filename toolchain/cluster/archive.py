@@ -15,7 +15,12 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def write(
-    target: Path, name: str, files: Mapping[str, Path], *, entrypoint: Sequence[str], user: str = "65532:65532"
+    target: Path,
+    name: str,
+    files: Mapping[str, Path],
+    *,
+    entrypoint: Sequence[str],
+    user: str = "65532:65532",
 ) -> None:
     """Write an image called `name` with `files` (place in the image: file of this host) to `target`."""
     layer = _layer(files)

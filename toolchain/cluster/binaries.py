@@ -1,7 +1,7 @@
 """The cluster's programs, built from their pinned Go modules and kept in the cache for all checkouts.
 
-Each module is a folder in `modules/` with a `go.mod` and a `go.sum` of its own: one folder for all would force
-one version of every library that they share.
+Each module is a folder in `modules/` with a `go.mod` and a `go.sum` of its own: one folder for all would
+force one version of every library that they share.
 """
 
 import hashlib
@@ -124,7 +124,9 @@ def _build(module: Module) -> None:
 
 def _keep_files(go: str, module: Module, target: Path) -> None:
     """Copy files of the module: its sources may leave Go's own cache some day."""
-    listed = run("env", "-C", MODULES / module.name, go, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", main(module))
+    listed = run(
+        "env", "-C", MODULES / module.name, go, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", main(module)
+    )
     target.mkdir()
     for pattern in module.files:
         for file in sorted(Path(listed.strip()).glob(pattern)):

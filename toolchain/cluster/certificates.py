@@ -1,4 +1,4 @@
-"""The cluster's keys: two authorities (API, etcd), a certificate for each part, a kubeconfig for each client."""
+"""The cluster's keys: its authorities, a certificate for each part, a kubeconfig for each client."""
 
 import base64
 import datetime

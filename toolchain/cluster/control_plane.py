@@ -25,7 +25,15 @@ def program(
     """A supervised process of the cluster; its log is `.cluster/logs/NAME.log`."""
     return Program(
         name=name,
-        command=[str(binary), *words, *(f"--{flag}={_text(value)}" for flag, value in flags.items())],
+        # The supervisor's own mask would make folders of pods and images that only root can enter.
+        command=[
+            "/bin/sh",
+            "-c",
+            'umask 022 && exec "$0" "$@"',
+            str(binary),
+            *words,
+            *(f"--{flag}={_text(value)}" for flag, value in flags.items()),
+        ],
         env={},
         directory=layout.STATE,
         log=layout.LOGS / f"{name}.log",

@@ -1,4 +1,4 @@
-"""What the host must have, and what of it the cluster changes: noted before, put back by `make cluster-down`."""
+"""What the host must have, and what of it the cluster changes: noted before, put back afterwards."""
 
 import json
 import os
@@ -18,6 +18,7 @@ PACKAGES = {
     "runc": "runc",
     "iptables": "iptables",
     "conntrack": "conntrack",
+    "nfacct": "nfacct",
     "ip": "iproute2",
     "mount": "mount",
     "buildah": "buildah",
@@ -42,6 +43,19 @@ FOLDERS = (
     "/etc/cni",
     "/run/xtables.lock",
 )
+# The parts' own, and those on which they tell how they are.
+PORTS = (
+    layout.API_PORT,
+    layout.ETCD_PORT,
+    layout.ETCD_PEER_PORT,
+    layout.KUBELET_PORT,
+    layout.KWOK_PORT,
+    10248,
+    10249,
+    10256,
+    10257,
+    10259,
+)
 BEFORE = layout.STATE / "before.json"
 
 
@@ -50,11 +64,13 @@ def check() -> None:
     if platform.system() != "Linux":
         raise ToolError("a node needs Linux: set KUBECONFIG to a cluster that runs elsewhere (kind, k3d)")
     if os.geteuid():
-        raise ToolError("a node needs root: run it again with sudo, or set KUBECONFIG to a cluster that you have")
+        raise ToolError(
+            "a node needs root: run it again with sudo, or set KUBECONFIG to a cluster that you have"
+        )
     if len(str(layout.STATE)) > layout.LONGEST_STATE:
         raise ToolError(
-            f"{layout.STATE} has more than {layout.LONGEST_STATE} characters, too many for the sockets in it: "
-            "move the checkout to a shorter path"
+            f"{layout.STATE} has more than {layout.LONGEST_STATE} characters, too many for the sockets in "
+            "it: move the checkout to a shorter path"
         )
     missing = sorted({package for program, package in PACKAGES.items() if not shutil.which(program)})
     if missing:
@@ -73,7 +89,9 @@ def install(packages: list[str]) -> None:
     """Install Debian packages, where this is a Debian."""
     line = f"apt-get install --no-install-recommends {' '.join(packages)}"
     if not shutil.which("apt-get"):
-        raise ToolError(f"missing on this host: {', '.join(packages)} (by their names in Debian); install them")
+        raise ToolError(
+            f"missing on this host: {', '.join(packages)} (by their names in Debian); install them"
+        )
     say(f"installing {', '.join(packages)}")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     try:
@@ -93,7 +111,15 @@ def owner() -> Path | None:
 
 def _check_free() -> None:
     """See that nobody else sits on the ports and addresses that the node will use."""
-    ports = [layout.API_PORT, layout.ETCD_PORT, layout.ETCD_PEER_PORT, layout.KUBELET_PORT, 10249, 10256, 10257]
+    ports = [
+        layout.API_PORT,
+        layout.ETCD_PORT,
+        layout.ETCD_PEER_PORT,
+        layout.KUBELET_PORT,
+        10249,
+        10256,
+        10257,
+    ]
     for port in [*ports, 10259]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,8 +127,8 @@ def _check_free() -> None:
                 probe.bind(("0.0.0.0", port))  # noqa: S104  only to see whether it is free
             except OSError as error:
                 raise ToolError(
-                    f"port {port} of this host is taken ({error.strerror}): another Kubernetes? Set KUBECONFIG to "
-                    f"use that one, or end what listens there: `ss -ltnp sport = :{port}`"
+                    f"port {port} of this host is taken ({error.strerror}): another Kubernetes? Set "
+                    f"KUBECONFIG to use that one, or end what listens there: `ss -ltnp sport = :{port}`"
                 ) from error
     routes = run("ip", "-4", "route", "show", "table", "all")
     for network in ("10.243.", "10.244.", "10.96."):

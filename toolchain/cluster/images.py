@@ -1,4 +1,4 @@
-"""The images that the cluster runs, as archives in the cache: made once for a content, imported when they differ."""
+"""The images that the cluster runs: archives in the cache, made once for a content, imported when new."""
 
 import hashlib
 import importlib.util
@@ -21,14 +21,8 @@ CONTAINERS = layout.HERE / "containers"
 BUSYBOX = Path("/bin/busybox")
 STAMP = layout.CONTAINERD / "imported.json"
 
-# A program of the cluster, by the name of the image that holds nothing else.
-PROGRAMS = {
-    "pause": "pause",
-    "coredns": "coredns",
-    "metrics-server": "metrics-server",
-    "envoy-gateway": "envoy-gateway",
-    "local-path-provisioner": "local-path-provisioner",
-}
+# Programs of the cluster that run in it: an image of its own for each, which holds nothing else.
+PROGRAMS = ("pause", "coredns", "metrics-server", "envoy-gateway", "local-path-provisioner")
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ def _make(image: Image) -> None:
 
 
 def _images(built: Mapping[str, Path]) -> list[Image]:
-    images = [_of_files(name, {f"/usr/local/bin/{name}": built[program]}) for name, program in PROGRAMS.items()]
+    images = [_of_files(name, {f"/usr/local/bin/{name}": built[name]}) for name in PROGRAMS]
     images.append(_busybox())
     images.append(_envoy())
     images += [_of_folder("postgres"), _of_folder("mlflow"), _model_server()]
@@ -107,8 +101,9 @@ def _images(built: Mapping[str, Path]) -> list[Image]:
 
 def _of_files(name: str, files: dict[str, Path]) -> Image:
     """An image of programs of this host."""
-    # Built programs lie in folders that are named for their content; others are told apart by their size and age.
-    told = [(place, str(file), file.stat().st_size, int(file.stat().st_mtime)) for place, file in files.items()]
+    # Built programs lie in folders that are named for their content; others are told apart by size and age.
+    stats = {place: file.stat() for place, file in files.items()}
+    told = [(at, str(file), stats[at].st_size, int(stats[at].st_mtime)) for at, file in files.items()]
     digest = _digest(json.dumps(told).encode(), Path(archive.__file__).read_bytes())
     first = next(iter(files))
 
@@ -120,7 +115,20 @@ def _of_files(name: str, files: dict[str, Path]) -> Image:
 
 def _busybox() -> Image:
     """A shell and the usual small tools: the storage provisioner's helper, and handy in tests."""
-    places = ("busybox", "sh", "mkdir", "rm", "sleep", "cat", "ls", "wget", "nslookup", "chmod", "stat", "true")
+    places = (
+        "busybox",
+        "sh",
+        "mkdir",
+        "rm",
+        "sleep",
+        "cat",
+        "ls",
+        "wget",
+        "nslookup",
+        "chmod",
+        "stat",
+        "true",
+    )
     return _of_files("busybox", {f"/bin/{place}": BUSYBOX for place in places})
 
 
@@ -142,7 +150,12 @@ def _of_folder(name: str) -> Image:
         command = ["buildah", "build", "--tag", f"localhost/{name}:dev", "--format", "docker"]
         command += ["--build-arg", f"BASE={model_server.DEBIAN}"]
         if certificates := os.environ.get("PIP_CERT"):
-            command += ["--build-arg", f"PIP_CERT={certificates}", "--volume", f"{certificates}:{certificates}:ro"]
+            command += [
+                "--build-arg",
+                f"PIP_CERT={certificates}",
+                "--volume",
+                f"{certificates}:{certificates}:ro",
+            ]
         model_server.run([*command, str(context)])
         _push(f"localhost/{name}:dev", name, target)
 
@@ -174,7 +187,9 @@ def _contents(folder: Path) -> list[bytes]:
     told = []
     for file in sorted(folder.rglob("*")):
         within = file.relative_to(folder)
-        if file.is_file() and not any(part == "__pycache__" or part.endswith(".egg-info") for part in within.parts):
+        if file.is_file() and not any(
+            part == "__pycache__" or part.endswith(".egg-info") for part in within.parts
+        ):
             told += [str(within).encode(), file.read_bytes()]
     return told
 

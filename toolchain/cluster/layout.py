@@ -22,6 +22,7 @@ API_PORT = 6443
 ETCD_PORT = 12379
 ETCD_PEER_PORT = 12380
 KUBELET_PORT = 10250
+KWOK_PORT = 10247
 SERVER = f"https://{NODE_IP}:{API_PORT}"
 
 HERE = Path(__file__).resolve().parent

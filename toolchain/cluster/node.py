@@ -46,8 +46,13 @@ def _containerd() -> str:
     return f"""version = 2
 root = "{layout.CONTAINERD}"
 state = "{layout.RUN}/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs", "io.containerd.internal.v1.tracing"]
+disabled_plugins = [
+  "io.containerd.internal.v1.tracing",
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+]
 
 [grpc]
 address = "{layout.CONTAINERD_SOCKET}"
@@ -79,14 +84,18 @@ def snapshotter() -> str:
     """overlayfs, but for a checkout that lies on an overlay itself, as in a container: they do not stack."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     holding = [
-        (point, kind) for _, point, kind, *_ in mounts if layout.STATE.is_relative_to(point.replace("\\040", " "))
+        (point, kind)
+        for _, point, kind, *_ in mounts
+        if layout.STATE.is_relative_to(point.replace("\\040", " "))
     ]
     _, kind = max(holding, key=lambda each: len(each[0]))
     return "native" if kind in ("overlay", "fuse-overlayfs") else "overlayfs"
 
 
 def _kubelet() -> dict[str, Any]:
-    resolved = Path("/run/systemd/resolve/resolv.conf")  # the other one names a resolver that pods cannot reach
+    resolved = Path(
+        "/run/systemd/resolve/resolv.conf"
+    )  # the other one names a resolver that pods cannot reach
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

@@ -1,4 +1,4 @@
-"""Bringing the cluster up. Every step looks at what is there first, so a run that was killed is gone on with."""
+"""Bringing the cluster up. Every step looks at what is there, so a run that was killed is gone on with."""
 
 import os
 from pathlib import Path
@@ -42,7 +42,9 @@ def up(*, control_plane_only: bool = False) -> None:
             images.load(archives, progress)
             addons.install(supervisor, kubectl, built, progress)
             progress.phase = "waiting until all of it is ready"
-            wait("the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor))
+            wait(
+                "the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor)
+            )
             addons.wait_until_ready(kubectl)
     say(f"the cluster is ready: export KUBECONFIG={layout.KUBECONFIG}")
 
@@ -64,8 +66,8 @@ def _given() -> bool:
         run(kubectl, "get", "--raw=/version", "--request-timeout=10s")
     except ToolError as error:
         raise ToolError(
-            f"KUBECONFIG is {named}, but that cluster does not answer: bring it up, or `unset KUBECONFIG` for a "
-            f"cluster of this checkout\n{error}"
+            f"KUBECONFIG is {named}, but that cluster does not answer: bring it up, or `unset KUBECONFIG` "
+            f"for a cluster of this checkout\n{error}"
         ) from error
     say(f"KUBECONFIG names a cluster already, {server}: that one is used, and nothing is made")
     return True
@@ -102,3 +104,7 @@ def _node_ready(kubectl: Kubectl) -> bool:
         return kubectl("get", "node", layout.NODE, f"--output=jsonpath={path}") == "True"
     except ToolError:
         return False
+
+
+def _wait_for_node(supervisor: Supervisor, kubectl: Kubectl) -> None:
+    wait("the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor))
