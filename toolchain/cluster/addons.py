@@ -42,7 +42,9 @@ def install(supervisor: Supervisor, kubectl: Kubectl, built: Mapping[str, Path],
     _wait_for_types(kubectl)
     kubectl.apply(manifest("envoy-gateway"))
     progress.phase = "kwok"
-    supervisor.run(program("kwok", built["kwok"], _kwok()))
+    stages = sorted(built["kwok"].parent.glob("files/*.yaml"))  # how it plays a node's and a pod's life
+    words = [f"--config={file}" for file in stages]
+    supervisor.run(program("kwok", built["kwok"], _kwok(), *words))
 
 
 def manifest(name: str) -> str:

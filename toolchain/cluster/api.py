@@ -18,11 +18,11 @@ class Kubectl:
 
     def __init__(self, binary: Path, kubeconfig: Path = layout.KUBECONFIG) -> None:
         """Use this program, and this cluster."""
-        self._command = [str(binary), f"--kubeconfig={kubeconfig}"]
+        self.command = [str(binary), f"--kubeconfig={kubeconfig}"]
 
     def __call__(self, *arguments: str, given: str | None = None, seconds: float = 60) -> str:
         """Return what kubectl prints."""
-        return run(*self._command, *arguments, given=given, seconds=seconds)
+        return run(*self.command, *arguments, given=given, seconds=seconds)
 
     def apply(self, *objects: dict[str, Any] | str) -> None:
         """Make objects as they should be; YAML text may hold several."""

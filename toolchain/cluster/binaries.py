@@ -71,7 +71,16 @@ MODULE_LIST = (
         ),
     ),
     Module("local-path", {"local-path-provisioner": "github.com/rancher/local-path-provisioner"}, 1),
-    Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, 1.5),
+    Module(
+        "kwok",
+        {"kwok": "sigs.k8s.io/kwok/cmd/kwok"},
+        1.5,
+        files=(
+            "kustomize/stage/node/fast/node-initialize.yaml",
+            "kustomize/stage/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+            "kustomize/stage/pod/fast/pod-*.yaml",
+        ),
+    ),
 )
 
 
