@@ -43,7 +43,11 @@ def server(variant: str, content: bytes) -> list[dict[str, Any]]:
         "image": f"{REGISTRY}/model-server:dev",
         "imagePullPolicy": "IfNotPresent",
         "ports": [{"containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {
+            "httpGet": {"path": "/v2/health/ready", "port": 8080},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+        },
         "resources": {"requests": {"cpu": "20m", "memory": "100Mi"}},
         "securityContext": {
             "runAsNonRoot": True,
@@ -204,7 +208,7 @@ def test_a_database_keeps_its_rows_when_its_pod_is_replaced(
             {"name": "PGDATA", "value": "/data/pgdata"},
         ],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-        "readinessProbe": {"exec": {"command": ["pg_isready", "-h", "127.0.0.1"]}, "periodSeconds": 1},
+        "readinessProbe": {"exec": {"command": ["pg_isready", "-h", "127.0.0.1"]}, "timeoutSeconds": 10},
     }
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
     volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
@@ -238,7 +242,7 @@ def test_what_a_pod_uses_is_measured(
         return [
             container["usage"]["memory"]
             for pod in told["items"]
-            if pod["metadata"]["labels"].get("app") in SQUARE
+            if pod["metadata"].get("labels", {}).get("app") in SQUARE
             for container in pod["containers"]
         ]
 

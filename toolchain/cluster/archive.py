@@ -61,8 +61,14 @@ def _layer(files: Mapping[str, Path]) -> bytes:
             entry.type = tarfile.DIRTYPE
             entry.mode = 0o1777 if folder == "/tmp" else 0o755  # noqa: S108
             layer.addfile(entry)
+        seen: dict[Path, str] = {}
         for place, source in sorted(files.items()):
             entry = tarfile.TarInfo(place.lstrip("/"))
+            if source in seen:
+                entry.type, entry.linkname = tarfile.SYMTYPE, seen[source]
+                layer.addfile(entry)
+                continue
+            seen[source] = place
             entry.size = source.stat().st_size
             entry.mode = 0o755
             with source.open("rb") as file:
