@@ -1,12 +1,11 @@
 """Removing the cluster, whatever state it is in: nothing of it is left but what is in the cache."""
 
-import json
 import os
 import re
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,82 +14,60 @@ import psutil
 from components.local.provider.supervisor import Supervisor
 from toolchain.cache import Progress, ToolError, say
 
-from . import host, layout
+from . import host, layout, traces
 from .api import wait
 from .commands import run, succeeds, with_system_path
 
-CGROUPS = Path("/sys/fs/cgroup")
 RUNC = Path("/run/containerd/runc/k8s.io")
-CNI_RESULTS = Path("/var/lib/cni/results")
+SHIMS = Path("/run/containerd/s")
 COUNTERS = ("ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts")
-CHAIN = re.compile(r"^:((?:KUBE|CNI)-\S+)")
+CHAIN = re.compile(r":((?:KUBE|CNI)-\S+)")
 RULE = re.compile(r"-A (?!KUBE-|CNI-)")
-KUBERNETES = re.compile(r"(?:KUBE|CNI)-|kubernetes|serving-estate")
 
 
 def down() -> None:
     """Remove every trace; where there is none, do nothing.
 
     Raises:
-        ToolError: something cannot be removed; the message names it.
+        ToolError: something cannot be removed, or is left; the message names it.
     """
     with_system_path()
-    if not layout.STATE.exists():
+    if os.geteuid():
+        raise ToolError("a cluster is root's: run it again with sudo")
+    others = host.owner() not in (None, layout.STATE)
+    if not layout.STATE.exists() and (others or not traces.left()):
         say("there is no cluster of this checkout")
         return
-    if os.geteuid():
-        raise ToolError("the cluster is root's: run it again with sudo")
-    ours = host.owner() in (None, layout.STATE)
     with Progress("removing the cluster") as progress:
-        if ours and host.BEFORE.exists():
-            for title, step in STEPS:
-                progress.phase = title
-                step()
+        for title, step in [] if others else STEPS:
+            progress.phase = title
+            step()
         progress.phase = "files"
-        shutil.rmtree(layout.STATE)
-        if ours:
-            layout.OWNER.unlink(missing_ok=True)
+        shutil.rmtree(layout.STATE, ignore_errors=not layout.STATE.exists())
+        if others:
+            return
+        if left := traces.left():
+            raise ToolError(f"{len(left)} traces are left, the first: {'; '.join(left[:5])}")
+        layout.OWNER.unlink(missing_ok=True)
 
 
 def _processes() -> None:
     """Stop the parts, then end the containers, which outlive them so that a restart finds them again."""
     Supervisor(layout.STATE).stop()
-    _end(process for process in psutil.process_iter() if _is_shim(process))
-    for group in _cgroups():
-        for pid in _pids(group):
+
+    def gone() -> bool:
+        """Also where a killed run left them; a shim that sees its container end may start another command."""
+        shims = list(traces.processes())
+        pids = [pid for group in traces.cgroups() for pid in _pids(group)]
+        for process in shims:
+            with suppress(psutil.Error):
+                process.kill()
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    wait(
-        "processes of pods do not end",
-        lambda: not any(_pids(group) for group in _cgroups()),
-        30,
-        lambda: f"see {', '.join(str(group) for group in _cgroups())}",
-    )
+        return not shims and not pids
 
-
-def _is_shim(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return process.name().startswith("containerd-shim") and str(layout.RUN) in " ".join(process.cmdline())
-    return False
-
-
-def _end(processes: Iterable[psutil.Process]) -> None:
-    ended = []
-    for process in processes:
-        with suppress(psutil.Error):
-            process.kill()
-            ended.append(process)
-    psutil.wait_procs(ended, timeout=10)
-
-
-def _cgroups() -> list[Path]:
-    """The kubelet's folders in every hierarchy, and all below them; the deepest first."""
-    roots = [*CGROUPS.glob("kubepods"), *CGROUPS.glob("*/kubepods")]
-    return [folder for root in roots for folder in (*sorted(_below(root), reverse=True), root)]
-
-
-def _below(folder: Path) -> list[Path]:
-    return [Path(path) for path, _, _ in os.walk(folder) if path != str(folder)]
+    wait("processes of the cluster do not end", gone, 60, lambda: "; ".join(traces.left()[:3]))
 
 
 def _pids(group: Path) -> list[int]:
@@ -99,67 +76,45 @@ def _pids(group: Path) -> list[int]:
     return []
 
 
-def _remove_cgroups() -> None:
-    """Folders of processes that just ended are let go of a moment later."""
+def _cgroups() -> None:
+    """Remove the folders; that of a process which just ended is let go of a moment later."""
 
     def gone() -> bool:
-        for group in _cgroups():
+        for group in traces.cgroups():
             with suppress(OSError):
                 group.rmdir()
-        return not _cgroups()
+        return not traces.cgroups()
 
-    wait("control groups cannot be removed", gone, 20, lambda: ", ".join(map(str, _cgroups()[:3])))
+    wait("control groups cannot be removed", gone, 20, lambda: ", ".join(map(str, traces.cgroups()[:3])))
 
 
 def _mounts() -> None:
     """Unmount what lies in the state folder, and let the pods' network namespaces go."""
-    for point in reversed(_mounted()):
+    sandboxes = _containers()
+    for point in reversed(traces.mounts()):
         run("umount", "--lazy", point)
-    if left := _mounted():  # the folder is about to be deleted, and what is mounted in it would be too
+    if left := traces.mounts():  # the folder is about to be deleted, and what is mounted in it would be too
         raise ToolError(
             f"{left[0]} cannot be unmounted: see `findmnt {left[0]}`, unmount it, and run this again"
         )
-    for namespace in _namespaces():
+    for namespace in traces.namespaces():
         succeeds("umount", "--lazy", namespace)
         namespace.unlink(missing_ok=True)
-    for sandbox in _sandboxes():
+    for sandbox in sandboxes:
         shutil.rmtree(RUNC / sandbox, ignore_errors=True)
 
 
-def _mounted() -> list[str]:
-    """Return what is mounted in the state folder, in the order in which it was."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = [line.split()[4].replace("\\040", " ") for line in lines]
-    return [point for point in points if Path(point).is_relative_to(layout.STATE)]
-
-
-def _results() -> list[Path]:
-    """Return what the network plugins noted of each pod of ours."""
-    return list(CNI_RESULTS.glob(f"{layout.POD_NETWORK}-*"))
-
-
-def _namespaces() -> list[Path]:
-    """Return the network namespaces of our pods, of which another runtime on this host may have some, too."""
-    found = []
-    for note in _results():
-        with suppress(ValueError, KeyError):
-            found.append(Path(json.loads(note.read_text())["netns"]))
-    return [path for path in found if path.exists()]
-
-
-def _sandboxes() -> list[str]:
+def _containers() -> list[str]:
     """Return the names under which runc knows our containers."""
-    return [
-        folder.name for folder in (layout.RUN / "containerd").glob("io.containerd.runtime.v2.task/k8s.io/*")
-    ]
+    tasks = layout.RUN / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io"
+    return [folder.name for folder in tasks.glob("*")]
 
 
 def _network() -> None:
-    """Remove the bridges (the pods' ends went with their namespaces), routes, and rules."""
-    for bridge in (layout.POD_BRIDGE, layout.BRIDGE):
-        if succeeds("ip", "link", "show", bridge):
-            run("ip", "link", "delete", bridge)
-    for command in ("iptables", "ip6tables"):
+    """Remove the bridges (with their addresses and routes) and the rules."""
+    for bridge in traces.interfaces():
+        run("ip", "link", "delete", bridge)
+    for command in traces.TABLES:
         _rules(command)
     for counter in COUNTERS:
         succeeds("nfacct", "delete", counter)
@@ -167,46 +122,50 @@ def _network() -> None:
 
 def _rules(command: str) -> None:
     """Remove the rules and chains of kube-proxy, kubelet and the network plugins, a table at once."""
-    if not shutil.which(f"{command}-save"):
+    if not traces.rules(command):
         return
-    table, wanted = "", dict[str, list[str]]()
+    table = ""
     chains: dict[str, list[str]] = {}
+    rules: dict[str, list[str]] = {}
     for line in run(f"{command}-save").splitlines():
         if line.startswith("*"):
             table = line[1:]
         elif found := CHAIN.match(line):
             chains.setdefault(table, []).append(found[1])
-        elif RULE.match(line) and KUBERNETES.search(line):
-            wanted.setdefault(table, []).append(f"-D{line[2:]}")
-    for name in {*chains, *wanted}:
-        own = chains.get(name, [])
-        lines = [f"*{name}", *wanted.get(name, []), *(f"-F {chain}" for chain in own)]
+        elif RULE.match(line) and ("KUBE-" in line or "CNI-" in line):
+            rules.setdefault(table, []).append(f"-D{line[2:]}")
+    for name, own in chains.items():
+        lines = [f"*{name}", *rules.get(name, []), *(f"-F {chain}" for chain in own)]
         lines += [*(f"-X {chain}" for chain in own), "COMMIT", ""]
         run(f"{command}-restore", "--noflush", given="\n".join(lines))
 
 
-def _settings_and_folders() -> None:
+def _host() -> None:
     """Put back what the host had; remove folders that it did not have, if nobody else uses them by now."""
+    for link in traces.logs():
+        link.unlink()
+    for note in traces.results():
+        sandbox = note.name.removeprefix(f"{layout.POD_NETWORK}-").split("-")[0]
+        (traces.CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
+        note.unlink()
+    for address in SHIMS.glob("*"):
+        if not _listens(address):
+            address.unlink(missing_ok=True)
+    if not host.BEFORE.exists():
+        return
     settings, folders = host.before()
     for name, value in settings.items():
         host.put_back(name, value)
-    for link in Path("/var/log/containers").glob("*.log"):
-        if link.is_symlink() and link.readlink().is_relative_to(layout.STATE):
-            link.unlink()
-    for note in _results():
-        sandbox = note.name.removeprefix(f"{layout.POD_NETWORK}-").split("-")[0]
-        (CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
-        note.unlink()
-    for address in Path("/run/containerd/s").glob("*"):
-        if not _listens(address):
-            address.unlink(missing_ok=True)
     for name in host.FOLDERS:
         path = Path(name)
         if name in folders or not path.exists():
             continue
+        if name == host.KUBELET:
+            # Ours since we came, or the port that a kubelet needs would have been taken.
+            shutil.rmtree(path / "device-plugins", ignore_errors=True)
         if path.is_file():
             path.unlink()
-        elif not any(Path(root) / file for root, _, files in os.walk(path) for file in files):
+        elif not any(files for _, _, files in os.walk(path)):
             shutil.rmtree(path)
 
 
@@ -224,7 +183,7 @@ def _listens(address: Path) -> bool:
 STEPS: tuple[tuple[str, Callable[[], None]], ...] = (
     ("processes", _processes),
     ("mounts", _mounts),
-    ("control groups", _remove_cgroups),
+    ("control groups", _cgroups),
     ("network", _network),
-    ("settings", _settings_and_folders),
+    ("settings", _host),
 )

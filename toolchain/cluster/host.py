@@ -30,13 +30,14 @@ PACKAGES = {
 SETTINGS = {"net.ipv4.ip_forward": "1", "net.bridge.bridge-nf-call-iptables": "1"}
 # kube-proxy sets this one, and nobody puts it back.
 ALSO_CHANGED = ("net.ipv4.conf.all.route_localnet",)
+KUBELET = "/var/lib/kubelet"
 # Made by containerd, kubelet and the network plugins, whatever their own folders are.
 FOLDERS = (
     "/opt/containerd",
     "/run/containerd",
     "/run/netns",
     "/var/lib/cni",
-    "/var/lib/kubelet",
+    KUBELET,
     "/var/log/containers",
     "/var/log/pods",
     "/usr/libexec/kubernetes",
