@@ -24,6 +24,9 @@ STAMP = layout.CONTAINERD / "imported.json"
 # Programs of the cluster that run in it: an image of its own for each, which holds nothing else.
 PROGRAMS = ("pause", "coredns", "metrics-server", "envoy-gateway", "local-path-provisioner")
 
+# What is not needed for the cluster itself, and large.
+USERS = ("model-server", "mlflow", "postgres")
+
 
 @dataclass(frozen=True)
 class Image:

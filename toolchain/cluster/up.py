@@ -39,8 +39,10 @@ def up(*, control_plane_only: bool = False) -> None:
             progress.phase = "node"
             _start(supervisor, node.programs(built))
             _wait_for_containerd()
-            images.load(archives, progress)
+            users = {name: image for name, image in archives.items() if name in images.USERS}
+            images.load({name: archives[name] for name in archives if name not in users}, progress)
             addons.install(supervisor, kubectl, built, progress)
+            images.load(users, progress)  # while the cluster's own parts start
             progress.phase = "waiting until all of it is ready"
             wait(
                 "the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor)
