@@ -33,6 +33,14 @@ shell: setup ## Open a shell in which `pulumi` works as usual
 env: ## Print what `make shell` sets, for `eval "$(make -s env)"`
 	@$(PYTHON) toolchain/stack.py env
 
+.PHONY: cluster
+cluster: setup ## Make a Kubernetes node on this host, as root, or mend it; uses the one that KUBECONFIG names
+	@$(BIN)/python -m toolchain.cluster up
+
+.PHONY: cluster-down
+cluster-down: setup ## Remove every trace of that node, but for caches
+	@$(BIN)/python -m toolchain.cluster down
+
 .PHONY: setup
 setup: ## Make .venv from the lock, and find or make the Pulumi engine
 	@$(PYTHON) toolchain/environment.py local
@@ -56,6 +64,10 @@ test-unit: setup-dev ## Run the tests that need no engine
 .PHONY: test-engine
 test-engine: setup-dev ## Run the tests with the real Pulumi engine
 	@$(BIN)/pytest tests/engine -n 2
+
+.PHONY: test-cluster
+test-cluster: setup-dev ## Run the tests on a Kubernetes cluster (`make cluster` makes one)
+	@$(BIN)/pytest tests/cluster
 
 .PHONY: image
 image: ## Build the image of the model server with docker or buildah (NAME=model-server)

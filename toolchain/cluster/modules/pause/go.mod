@@ -1,0 +1,3 @@
+module serving-estate/toolchain/cluster/pause
+
+go 1.24.0

@@ -1,0 +1,112 @@
+"""Bringing the cluster up. Every step looks at what is there, so a run that was killed is gone on with."""
+
+import os
+from pathlib import Path
+
+from components.local.provider.files import tail
+from components.local.provider.supervisor import Program, Supervisor
+from toolchain.cache import Progress, ToolError, say
+
+from . import addons, binaries, certificates, control_plane, host, images, layout, node
+from .api import Kubectl, wait
+from .commands import run, succeeds, with_system_path
+
+READY_SECONDS = 180
+
+
+def up(*, control_plane_only: bool = False) -> None:
+    """Make the cluster, or mend it; leave alone one that `KUBECONFIG` names.
+
+    Raises:
+        ToolError: it cannot be had; the message names the cause and the mend.
+    """
+    with_system_path()
+    if _given():
+        return
+    host.check()
+    built = binaries.build()
+    archives = {} if control_plane_only else images.build(built)
+    with Progress("starting the cluster") as progress:
+        host.prepare()
+        certificates.make()
+        supervisor = Supervisor(layout.STATE)
+        supervisor.start()
+        kubectl = Kubectl(built["kubectl"])
+        progress.phase = "control plane"
+        _start(supervisor, control_plane.programs(built))
+        wait("the API server is not ready", kubectl.ready, READY_SECONDS, lambda: _why(supervisor))
+        if not control_plane_only:
+            progress.phase = "node"
+            _start(supervisor, node.programs(built))
+            _wait_for_containerd()
+            users = {name: image for name, image in archives.items() if name in images.USERS}
+            images.load({name: archives[name] for name in archives if name not in users}, progress)
+            addons.install(supervisor, kubectl, built, progress)
+            images.load(users, progress)  # while the cluster's own parts start
+            progress.phase = "waiting until all of it is ready"
+            wait(
+                "the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor)
+            )
+            addons.wait_until_ready(kubectl)
+    say(f"the cluster is ready: export KUBECONFIG={layout.KUBECONFIG}")
+
+
+def _given() -> bool:
+    """Say whether `KUBECONFIG` names a cluster that is not ours, and that it is used.
+
+    Raises:
+        ToolError: it names one that does not answer.
+    """
+    named = os.environ.get("KUBECONFIG", "")
+    if not named or Path(named).resolve() == layout.KUBECONFIG:
+        return False
+    kubectl = "kubectl"
+    if not succeeds(kubectl, "version", "--client"):
+        kubectl = str(binaries.build()["kubectl"])
+    try:
+        server = run(kubectl, "config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}")
+        run(kubectl, "get", "--raw=/version", "--request-timeout=10s")
+    except ToolError as error:
+        raise ToolError(
+            f"KUBECONFIG is {named}, but that cluster does not answer: bring it up, or `unset KUBECONFIG` "
+            f"for a cluster of this checkout\n{error}"
+        ) from error
+    say(f"KUBECONFIG names a cluster already, {server}: that one is used, and nothing is made")
+    return True
+
+
+def _start(supervisor: Supervisor, programs: list[Program]) -> None:
+    for program in programs:
+        supervisor.run(program)
+
+
+def _why(supervisor: Supervisor) -> str:
+    """Return the last words of the parts that are not up."""
+    told = []
+    for log in sorted(layout.LOGS.glob("*.log")):
+        status = supervisor.status(log.stem)
+        if status and status.state != "RUNNING":
+            told.append(f"{log.stem} is {status.state}; the end of {log}:\n{tail(log, 6)}")
+    return "\n".join(told) or f"all its parts run; their logs are in {layout.LOGS}"
+
+
+def _wait_for_containerd() -> None:
+    log = layout.LOGS / "containerd.log"
+    wait(
+        "containerd does not answer",
+        lambda: succeeds(*images.CTR, "version"),
+        60,
+        lambda: f"the end of {log}:\n{tail(log, 6)}",
+    )
+
+
+def _node_ready(kubectl: Kubectl) -> bool:
+    path = '{.status.conditions[?(@.type=="Ready")].status}'
+    try:
+        return kubectl("get", "node", layout.NODE, f"--output=jsonpath={path}") == "True"
+    except ToolError:
+        return False
+
+
+def _wait_for_node(supervisor: Supervisor, kubectl: Kubectl) -> None:
+    wait("the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor))
