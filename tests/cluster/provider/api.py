@@ -220,7 +220,7 @@ class Api:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Changes as they come, as pairs of type and object, for so many seconds.
 
-        Ends early where the API server ends it; raises nothing but `Cancelled`: who watches reads again anyway.
+        Ends early where the API server ends it; raises only `Cancelled`: who watches reads again anyway.
         """
         query = {**query, "watch": "1", "timeoutSeconds": seconds, "allowWatchBookmarks": "false"}
         answer = None
@@ -253,7 +253,7 @@ class Api:
 def may_be_custom(group: str) -> bool:
     """Whether a group's kinds may come from CustomResourceDefinitions.
 
-    The API server's own groups are plain words, or end in `.k8s.io`, where other projects have theirs as well.
+    The API server's own groups are plain words, or end in `.k8s.io`, as those of other projects do.
     """
     own = {"rbac.authorization.k8s.io", "flowcontrol.apiserver.k8s.io", "internal.apiserver.k8s.io"}
     plain = "." not in group or (group.endswith(".k8s.io") and group.count(".") == 2)

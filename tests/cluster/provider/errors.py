@@ -8,11 +8,11 @@ class ProviderError(Exception):
     """Anything that is told to the user as it is, without a stack trace."""
 
 
-class Unreachable(ProviderError):
+class Unreachable(ProviderError):  # noqa: N818
     """No answer from the API server, or no usable kubeconfig."""
 
 
-class NoSuchKind(ProviderError):
+class NoSuchKind(ProviderError):  # noqa: N818
     """The API server does not serve this kind: most often its CustomResourceDefinition is missing."""
 
     def __init__(self, api_version: str, kind: str) -> None:
@@ -22,11 +22,11 @@ class NoSuchKind(ProviderError):
         )
 
 
-class Cancelled(ProviderError):
+class Cancelled(ProviderError):  # noqa: N818
     """The engine asked to stop."""
 
 
-class NotReady(ProviderError):
+class NotReady(ProviderError):  # noqa: N818
     """The object is in the cluster, and is not (or not yet) what was asked for."""
 
     def __init__(

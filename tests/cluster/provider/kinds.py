@@ -65,7 +65,7 @@ class Kinds:
         self.api, self._engine, self._settings = api, engine, settings
 
     def namespaced(self, inputs: Inputs, *, default: bool = True) -> bool:
-        """Whether objects of this kind are in a namespace; the default where the cluster cannot tell (yet)."""
+        """Whether objects of this kind are in a namespace; the default where the cluster cannot tell."""
         version, kind = inputs.get("apiVersion"), inputs.get("kind")
         if not isinstance(version, str) or not isinstance(kind, str):
             return default
@@ -115,9 +115,9 @@ class Kinds:
                 f"{resource.kind} {identity(body)} is still being deleted: run again when it is gone"
             )
         raise ProviderError(
-            f"{resource.kind} {identity(body)} exists already, and this stack did not make it. Import it with "
-            "`pulumi import`, give this one another name, or let the provider take over what it finds with "
-            "`upsert_existing_objects`"
+            f"{resource.kind} {identity(body)} exists already, and this stack did not make it. Import it "
+            "with `pulumi import`, give this one another name, or let the provider take over what it "
+            "finds with `upsert_existing_objects`"
         )
 
     def update(
@@ -236,7 +236,7 @@ class Kinds:
         except Unreachable as error:
             self._engine.warn(urn, f"not checked by a cluster: {error}")
             return dict(inputs)
-        return previewed(inputs, live)
+        return previewed(live)
 
     def _dry_create(self, urn: str, resource: Resource, body: Inputs) -> Object:
         query = {"fieldManager": "pulumi-kubernetes", "fieldValidation": "Strict", "dryRun": "All"}
@@ -286,12 +286,10 @@ class Kinds:
         except Unreachable as error:
             self._engine.warn(urn, f"not checked by a cluster: {error}")
             return dict(inputs)
-        shown = {key: value for key, value in live.items() if key != "status"}
-        shown["metadata"] = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
-        return shown
+        return previewed(live)
 
     def changes_nothing(self, inputs: Inputs, old: Inputs, manager: str) -> bool:
-        """Whether applying the inputs would leave the live object as it is: they say the same in other words."""
+        """Whether applying the inputs would leave the live object as it is: the same in other words."""
         try:
             resource = self.api.resource(str(inputs["apiVersion"]), str(inputs["kind"]))
             body, live = self._for_update(resource, inputs, old, manager, ())
@@ -408,7 +406,7 @@ def _owners(error: ApiError) -> set[str]:
 
 def _conflict(error: ApiError, resource: Resource, body: Inputs) -> ProviderError:
     fields = ", ".join(
-        f"{str(cause.get('field', '')).lstrip('.')} ({str(cause.get('message')).removeprefix('conflict with ')})"
+        str(cause.get("field")).lstrip(".") + f" ({str(cause.get('message')).removeprefix('conflict with ')})"
         for cause in error.causes
     )
     return ProviderError(

@@ -78,7 +78,7 @@ def find(
 
 
 def server_of(given: str | None, context: str | None = None, cluster: str | None = None) -> str | None:
-    """The server that settings name, or `None` where that cannot be told: another server is another cluster."""
+    """The server that settings name, or `None` where none can be told: another server is another cluster."""
     with suppress(Unreachable):
         return find(given, context, cluster).server
     return None
@@ -197,13 +197,13 @@ def _tls(
 def _by_library(
     config: dict[str, Any], context: str
 ) -> tuple[bytes | None, bytes | None, Callable[[], dict[str, str]]]:
-    """Credentials from a command or a cloud's plugin. The library that knows them all takes a second to load."""
+    """Credentials from a command or a cloud's plugin. The library that knows them all loads slowly."""
     from kubernetes import client
     from kubernetes.config import kube_config
 
     settings = client.Configuration()
     try:
-        kube_config.load_kube_config_from_dict(
+        kube_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
             config, context=context, client_configuration=settings, persist_config=False
         )
     except Exception as error:
@@ -212,10 +212,15 @@ def _by_library(
     def headers() -> dict[str, str]:
         if settings.refresh_api_key_hook:
             settings.refresh_api_key_hook(settings)
-        value = settings.get_api_key_with_prefix("authorization")
+        value = settings.api_key.get("BearerToken") or settings.api_key.get("authorization")
         return {"Authorization": value} if value else {}
 
     files = [Path(file).read_bytes() if file else None for file in (settings.cert_file, settings.key_file)]
+    if not headers() and None in files:  # the library writes why into a log that nobody sees
+        raise Unreachable(
+            f"the credentials of context `{context}` cannot be had: its command or plugin gave none. Run "
+            "`kubectl get namespaces` to see why"
+        )
     return files[0], files[1], headers
 
 

@@ -1,4 +1,4 @@
-"""Kubernetes objects as Pulumi keeps them: names, annotations that steer the provider, what the state holds."""
+"""Kubernetes objects as Pulumi keeps them: names, annotations that steer the provider, the state."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import ProviderError
-from .values import UNKNOWN, Mask, joined
+from .values import Mask, joined
 
 AUTONAMED = "pulumi.com/autonamed"
 SKIP_AWAIT = "pulumi.com/skipAwait"
@@ -153,22 +153,10 @@ def live_part(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if not key.startswith("__")}
 
 
-def previewed(inputs: Mapping[str, Any], dry: Mapping[str, Any]) -> dict[str, Any]:
-    """A dry run's object as outputs of a preview: what the real run will choose anew is not known yet."""
-    shown = {key: value for key, value in dry.items() if key != "status"}
-    metadata = dict(shown["metadata"])
-    metadata.pop("managedFields", None)
-    for key in ("uid", "resourceVersion", "creationTimestamp"):
-        if key in metadata:
-            metadata[key] = UNKNOWN
-    shown["metadata"] = metadata
-    if shown.get("kind") == "Service" and shown.get("apiVersion") == "v1":
-        spec = dict(shown.get("spec") or {})
-        for key in ("clusterIP", "clusterIPs"):
-            if key in spec and not at(inputs, "spec", key) and spec.get("clusterIP") != "None":
-                spec[key] = UNKNOWN
-        shown["spec"] = spec
-    return shown
+def previewed(dry: Mapping[str, Any]) -> dict[str, Any]:
+    """A dry run's object as outputs of a preview: without a status, which only a real object gets."""
+    metadata = {key: value for key, value in dry["metadata"].items() if key != "managedFields"}
+    return {**{key: value for key, value in dry.items() if key != "status"}, "metadata": metadata}
 
 
 def masked(kind: str, inputs: Mapping[str, Mask]) -> dict[str, Mask]:

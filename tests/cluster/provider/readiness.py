@@ -34,7 +34,7 @@ State = Waiting | Failed | None
 
 
 def readiness(live: Object) -> State:
-    """Whether an object is ready. What needs other objects to be told (a Service, a claim) is told elsewhere."""
+    """Whether an object is ready. Services and claims, which need other objects, are told elsewhere."""
     rule = custom_rule(live)
     if rule:
         return rule(live)

@@ -1,8 +1,8 @@
-"""What a cluster has made of our inputs: which fields somebody changed by hand, and which it only writes otherwise.
+"""What became of our inputs in a cluster: which fields somebody changed, and which it only writes otherwise.
 
-`cpu: 1000m` comes back as `cpu: "1"`, defaults are filled in, lists are merged. To tell that from a change, the
-API server is asked what the inputs would make of the live object, without making it: what then differs from the
-live object is a change.
+`cpu: 1000m` comes back as `cpu: "1"`, defaults are filled in, lists are merged. To tell that from a change,
+the API server is asked what the inputs would make of the live object, without making it: what then differs
+from the live object is a change.
 """
 
 from collections.abc import Mapping
@@ -70,9 +70,9 @@ def ignoring(
 ) -> None:
     """Leave to others, in inputs about to be applied, the fields that the program ignores.
 
-    A field that others own and we do not is left out: naming it would be a conflict, or take it from them. One
-    that we own keeps its live value: leaving it out would remove it. Paths into lists are left as they are, as
-    the official provider leaves them.
+    A field that others own and we do not is left out: naming it would be a conflict, or take it from them.
+    One that we own keeps its live value: leaving it out would remove it. Paths into lists are left as they
+    are, as the official provider leaves them.
     """
     entries = at(live, "metadata", "managedFields", default=[])
     ours = [entry.get("fieldsV1") for entry in entries if entry.get("manager") == manager]

@@ -1,4 +1,4 @@
-"""The provider's side of Pulumi's plugin protocol: it translates, and gives errors the form the engine knows."""
+"""The provider's side of Pulumi's plugin protocol: translation, and errors in the form the engine knows."""
 
 import functools
 import json
@@ -185,7 +185,6 @@ class KubernetesServicer(provider_pb2_grpc.ResourceProviderServicer):
         kinds = pb.PropertyDiff
         detailed, replaces = {}, []
         for path, change in changes:
-            kind = {"add": kinds.ADD, "delete": kinds.DELETE, "update": kinds.UPDATE}[change]
             if forces_replacement(
                 path,
                 change,
@@ -193,9 +192,9 @@ class KubernetesServicer(provider_pb2_grpc.ResourceProviderServicer):
                 mutable_config_maps=self._settings.mutable_config_maps,
                 mutable_secrets=self._settings.mutable_secrets,
             ):
-                kind += 1  # each has its `_REPLACE` next to it
                 replaces.append(text(path))
-            detailed[text(path)] = kinds(kind=kind, inputDiff=True)
+            word = change.upper() + ("_REPLACE" if text(path) in replaces else "")
+            detailed[text(path)] = kinds(kind=kinds.Kind.Value(word), inputDiff=True)
         if (
             is_true(new, REPLACE_UNREADY)
             and self._kinds is not None
@@ -335,7 +334,9 @@ class KubernetesServicer(provider_pb2_grpc.ResourceProviderServicer):
             for one in result:
                 if self._cluster().namespaced(one, default=True) and not namespace_of(one):
                     one.setdefault("metadata", {})["namespace"] = args["defaultNamespace"]
-        return pb.InvokeResponse(**{"return": struct({"result": result})})
+        answer = pb.InvokeResponse()
+        getattr(answer, "return").CopyFrom(struct({"result": result}))  # a word of Python's own
+        return answer
 
 
 def _objects(documents: Iterable[Any]) -> Iterable[dict[str, Any]]:

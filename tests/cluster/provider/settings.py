@@ -1,4 +1,4 @@
-"""The provider's own configuration: the inputs of `pulumi_kubernetes.Provider`, or a stack's `kubernetes:` keys."""
+"""The provider's configuration: inputs of `pulumi_kubernetes.Provider`, or a stack's `kubernetes:` keys."""
 
 import os
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Settings:
 
 
 def settings(inputs: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the provider's inputs; what they do not say, the environment variables of the official provider do."""
+    """Read the provider's inputs; what they do not say, the official environment variables do."""
 
     def flag(name: str, variable: str) -> bool:
         said = inputs.get(name)

@@ -33,7 +33,7 @@ class Waiter:
     # Ready
 
     def until_ready(self, seconds: float) -> Object:
-        """The object once it is ready. Raises `NotReady` when it cannot be, or is not after so many seconds."""
+        """The object once it is ready. Raises `NotReady` when it cannot be, or is not after so long."""
         deadline = time.monotonic() + seconds
         reasons: list[str] = []
         while True:
