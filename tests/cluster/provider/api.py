@@ -18,6 +18,8 @@ CONNECT_SECONDS = 5
 # has answered before is probably being restarted.
 FIRST_CONTACT_SECONDS = 4
 AWAY_SECONDS = 45
+# For so long after it was found unreachable nobody asks again: a program has thousands of objects.
+GIVEN_UP_SECONDS = 15
 # Asked to come back later, or struck while its own parts restart.
 BUSY = {429, 502, 503, 504}
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
@@ -75,6 +77,7 @@ class Api:
             else urllib3.PoolManager(**options)
         )
         self._seen = False
+        self._given_up: tuple[float, Unreachable] | None = None
         self._kinds: dict[str, dict[str, Resource]] = {}
         self._discovering = threading.Lock()
 
@@ -96,6 +99,8 @@ class Api:
 
         Raises `ApiError` for a refusal, `Unreachable` for no answer, `Cancelled`.
         """
+        if self._given_up and time.monotonic() - self._given_up[0] < GIVEN_UP_SECONDS:
+            raise self._given_up[1]
         sent = None if body is None else json.dumps(body).encode()
         deadline = time.monotonic() + (AWAY_SECONDS if self._seen else FIRST_CONTACT_SECONDS)
         pause = 0.2
@@ -107,7 +112,7 @@ class Api:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 trouble: Exception = self._unreachable(error)
             else:
-                self._seen = True
+                self._seen, self._given_up = True, None
                 data = (
                     json.loads(answer.data) if answer.data[:1] == b"{" else {"message": answer.data.decode()}
                 )
@@ -118,6 +123,8 @@ class Api:
                     raise trouble
                 pause = max(pause, min(float(answer.headers.get("Retry-After") or 0), 5))
             if time.monotonic() + pause > deadline or _hopeless(trouble):
+                if isinstance(trouble, Unreachable):
+                    self._given_up = (time.monotonic(), trouble)
                 raise trouble
             self.pause(pause)
             pause = min(pause * 2, 3)

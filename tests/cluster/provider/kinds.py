@@ -64,7 +64,7 @@ class Kinds:
     def __init__(self, api: Api, engine: Engine, settings: Settings) -> None:
         self.api, self._engine, self._settings = api, engine, settings
 
-    def namespaced(self, inputs: Inputs, *, default: bool = True) -> bool:
+    def namespaced(self, inputs: Inputs, *, default: bool) -> bool:
         """Whether objects of this kind are in a namespace; the default where the cluster cannot tell."""
         version, kind = inputs.get("apiVersion"), inputs.get("kind")
         if not isinstance(version, str) or not isinstance(kind, str):

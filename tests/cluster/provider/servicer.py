@@ -165,13 +165,7 @@ class KubernetesServicer(provider_pb2_grpc.ResourceProviderServicer):
         if not isinstance(metadata, dict) or metadata.get("namespace"):
             return
         # What nothing is known of is taken for namespaced, and put right when it is made.
-        namespaced = True
-        if self._kinds is not None:
-            try:
-                namespaced = self._kinds.namespaced(inputs)
-            except Unreachable as error:
-                self._fault = error
-        if namespaced:
+        if self._kinds is None or self._kinds.namespaced(inputs, default=True):
             metadata["namespace"] = self._namespace
 
     @told

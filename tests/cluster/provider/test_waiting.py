@@ -23,6 +23,7 @@ k8s.apps.v1.Deployment(
     spec={{
         "replicas": 1,
         "progressDeadlineSeconds": 300,
+        "minReadySeconds": 2,  # a container that crashes at once is ready for a moment
         "selector": {{"matchLabels": labels}},
         "template": {{
             "metadata": {{"labels": labels}},
