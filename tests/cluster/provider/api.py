@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -265,18 +265,6 @@ def may_be_custom(group: str) -> bool:
     own = {"rbac.authorization.k8s.io", "flowcontrol.apiserver.k8s.io", "internal.apiserver.k8s.io"}
     plain = "." not in group or (group.endswith(".k8s.io") and group.count(".") == 2)
     return not plain and group not in own
-
-
-def until(check: Callable[[], Any], api: Api, seconds: float) -> Any:
-    """Repeat a check, with pauses that grow to two seconds, until it returns something; else `None`."""
-    deadline = time.monotonic() + seconds
-    pause = 0.1
-    while True:
-        value = check()
-        if value or time.monotonic() + pause > deadline:
-            return value or None
-        api.pause(pause)
-        pause = min(pause * 1.6, 2)
 
 
 def _warnings(answer: urllib3.BaseHTTPResponse) -> list[str]:

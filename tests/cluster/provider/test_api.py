@@ -22,7 +22,7 @@ def cluster(port: int) -> Cluster:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answers], tuple[Api, list[str]]]]:
-    """Serve the answers in turn, the last one for ever; returns a client, and the paths that were asked for."""
+    """Serve the answers in turn, the last one for ever; gives a client, and the paths that were asked for."""
     servers = []
 
     def start(answers: Answers) -> tuple[Api, list[str]]:
