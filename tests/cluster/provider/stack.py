@@ -15,7 +15,7 @@ from toolchain.engine import engine
 from .api import Api
 
 BIN = Path(__file__).parent / "bin"
-SECONDS = 200
+SECONDS = 400
 HEAD = """
 import pulumi
 import pulumi_kubernetes as k8s
@@ -128,7 +128,7 @@ class Stack:
         return self.api.request("PATCH", path, {"fieldManager": manager}, patch, content).body
 
 
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def wait_until(true: Callable[[], Any], what: str, seconds: float = 180) -> Any:
     """Wait for something to become true; returns what it then was."""
     deadline = time.monotonic() + seconds
     while not (value := true()):
