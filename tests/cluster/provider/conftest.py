@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.provider import kubeconfig as kubeconfigs
 from tests.cluster.provider.api import Api
-from tests.cluster.provider.errors import ApiError, Unreachable
+from tests.cluster.provider.errors import ApiError
 from tests.cluster.provider.stack import Stack
 from toolchain.lock import ROOT
 
@@ -19,11 +19,9 @@ from toolchain.lock import ROOT
 def kubeconfig() -> str:
     """The path of the kubeconfig of a cluster that answers."""
     path = os.environ.get("KUBECONFIG") or str(ROOT / ".cluster" / "kubeconfig")
-    try:
-        cluster = kubeconfigs.find(path)
-        Api(cluster, threading.Event()).get("/version")
-    except Unreachable as error:
-        pytest.skip(f"needs a cluster: {error}")
+    if not Path(path.split(os.pathsep)[0]).exists():
+        pytest.skip(f"needs a cluster: there is no {path}, and KUBECONFIG names none")
+    Api(kubeconfigs.find(path), threading.Event()).get("/version")  # one that does not answer is a failure
     return path
 
 
