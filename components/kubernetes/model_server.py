@@ -22,6 +22,7 @@ from ..platform import ModelService, ServerParts
 from ..runtimes import Listen, Server, server
 from ..spec import Placement, Resources
 from .objects import (
+    NOT_AWAITED,
     Manifest,
     checked_name,
     environment_from,
@@ -117,7 +118,7 @@ def service_object(name: str, namespace: Input[str], labels: Mapping[str, str]) 
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": meta(name, namespace, {**labels_of(APP, name), **labels}),
+        "metadata": meta(name, namespace, {**labels_of(APP, name), **labels}, NOT_AWAITED),
         "spec": {
             "type": "ClusterIP",
             "selector": labels_of(APP, name),

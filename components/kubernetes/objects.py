@@ -124,6 +124,10 @@ def meta(
     return found
 
 
+# Of what is ready when others are: a Service is made before its pods, and whoever needs them waits for those.
+NOT_AWAITED = {"pulumi.com/skipAwait": "true"}
+
+
 def labels_of(app: str, name: str) -> dict[str, str]:
     """The labels by which the pods of one thing are found; they never change, as a selector cannot."""
     return {"app.kubernetes.io/name": app, "app.kubernetes.io/instance": name}

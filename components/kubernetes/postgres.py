@@ -5,7 +5,7 @@ import secrets
 from pulumi import Input, Output, Resource
 
 from ..spec import Backup, KubernetesSettings, Registry
-from .objects import Manifest, Object, labels_of, make, meta, safe_container, safe_pod
+from .objects import NOT_AWAITED, Manifest, Object, labels_of, make, meta, safe_container, safe_pod
 
 APP = "postgres"
 PORT = 5432
@@ -49,7 +49,7 @@ def service_object(name: str, namespace: Input[str]) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": meta(name, namespace, labels_of(APP, name)),
+        "metadata": meta(name, namespace, labels_of(APP, name), NOT_AWAITED),
         "spec": {
             "type": "ClusterIP",
             "selector": labels_of(APP, name),
@@ -158,7 +158,7 @@ def backups(
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         # Its first pod comes with the first backup, and a class may wait for that.
-        "metadata": meta(name, host, labels_of("backup", name), {"pulumi.com/skipAwait": "true"}),
+        "metadata": meta(name, host, labels_of("backup", name), NOT_AWAITED),
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": f"{spec.storage_gib or 5}Gi"}},
@@ -174,7 +174,8 @@ def backup_job(registry: str, namespace: Input[str], spec: Backup, settings: Kub
     script = (
         "set -eu\n"
         "file=/backups/$(date -u +%Y%m%dT%H%M%SZ).dump\n"
-        'pg_dump --format=custom --file="$file.part" && mv "$file.part" "$file"\n'
+        'pg_dump --format=custom --file="$file.part"\n'
+        'mv "$file.part" "$file"\n'
         f'ls -1 /backups/*.dump | head -n -{spec.keep or 7} | while read -r old; do rm -- "$old"; done\n'
     )
     container = {

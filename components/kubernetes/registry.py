@@ -7,6 +7,7 @@ from pulumi import Input, Output, Resource
 
 from ..spec import KubernetesSettings, Registry, Seed
 from .objects import (
+    NOT_AWAITED,
     Manifest,
     Object,
     checked_name,
@@ -75,7 +76,7 @@ def service_object(name: str, namespace: Input[str]) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": meta(name, namespace, labels_of(APP, name)),
+        "metadata": meta(name, namespace, labels_of(APP, name), NOT_AWAITED),
         "spec": {
             "type": "ClusterIP",
             "selector": labels_of(APP, name),
@@ -106,7 +107,7 @@ def volume_claim(name: str, namespace: Input[str], gib: int) -> Manifest:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         # A class that waits for the first pod never binds before one comes: nothing is waited for here.
-        "metadata": meta(name, namespace, annotations={"pulumi.com/skipAwait": "true"}),
+        "metadata": meta(name, namespace, annotations=NOT_AWAITED),
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": f"{gib}Gi"}}},
     }
 

@@ -32,7 +32,7 @@ class GpuSettings(Spec):
     """How MIG slices are offered, where nodes are sliced."""
 
     node_labels: dict[str, str] | None = Field(
-        default=None, min_length=1, examples=[{"nvidia.com/gpu.present": "true"}]
+        default=None, min_length=1, examples=[{"cloud.google.com/gke-accelerator": "nvidia-l4"}]
     )
     """Labels of the nodes that have GPUs; without it those that node feature discovery finds
     (`feature.node.kubernetes.io/pci-10de.present`) or that carry `nvidia.com/gpu.present`."""

@@ -90,7 +90,7 @@ class Registry(Spec):
     )
     """Size of each volume for development: the database's and the model files'."""
 
-    backup: Backup | None = Field(default=None, examples=[{"schedule": "@daily", "keep": 7}])
+    backup: Backup | None = Field(default=None, examples=[{"keep": 14}])
     """Back the PostgreSQL up that the estate runs; a database of your own has backups of its own."""
 
     @model_validator(mode="after")
