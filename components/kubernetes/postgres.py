@@ -34,7 +34,8 @@ def database(
 def secret(registry: str, namespace: Input[str], password: str) -> Manifest:
     """The password, and the address with it."""
     name = f"{registry}-database"
-    uri = f"postgresql://{DATABASE_USER}:{password}@{name}:{PORT}/{DATABASE_USER}"
+    # The driver is named: which one is meant without that depends on the version of SQLAlchemy.
+    uri = f"postgresql+psycopg2://{DATABASE_USER}:{password}@{name}:{PORT}/{DATABASE_USER}"
     return {
         "apiVersion": "v1",
         "kind": "Secret",

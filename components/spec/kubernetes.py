@@ -26,7 +26,7 @@ class Images(Spec):
     """The project's model server, from `serving_image/`."""
 
     mlflow: str | None = Field(default="serving-estate/mlflow:dev", examples=["ghcr.io/example/mlflow:3.5"])
-    """MLflow with the drivers of its database and artifact store."""
+    """MLflow with the drivers of its database (psycopg2 for PostgreSQL) and of its artifact store."""
 
     postgres: str | None = Field(default="serving-estate/postgres:dev", examples=["postgres:17"])
     """PostgreSQL, for a registry without a database of its own."""
