@@ -1,8 +1,8 @@
 """What the components cost beside hand-written objects: `python -m benchmarks.kubernetes`.
 
 Both programs ask for the same objects, against Pulumi's mocks: what is measured is the program, in CPU
-seconds and memory, without engine, provider and cluster, which do the same for both. The hand-written one takes the
-manifests that the components make and declares each with the class that `pulumi_kubernetes` has for its kind.
+seconds and memory, without engine, provider and cluster, which do the same for both. The hand-written one
+takes the manifests that the components make and declares each with the class that `pulumi_kubernetes` has.
 """
 
 import argparse

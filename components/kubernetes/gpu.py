@@ -27,10 +27,8 @@ def gpu_stack(name: str, host: Input[str], settings: GpuSettings, parent: Resour
     """A namespace with a DaemonSet for each part."""
     del host  # whose namespace allows no access to nodes
     checked_name("GpuStack", name, 40)
-    space = make(
-        name, namespace(f"{pulumi.get_project()}-{pulumi.get_stack().split('/')[-1]}-{name}"), parent
-    )
-    where = space.metadata.apply(lambda found: str(found["name"]))
+    manifest = namespace(f"{pulumi.get_project()}-{pulumi.get_stack().split('/')[-1]}-{name}")
+    where = make(name, manifest, parent).known(manifest["metadata"]["name"])
     make(f"{name}-config", config_map(name, where, settings), parent)
     make(f"{name}-device-plugin", device_plugin(name, where, settings), parent)
     if settings.discovery is not False:
