@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,12 @@ def test_a_namespace_is_called_after_its_stack(parts: tuple[str, str, str], name
 def test_a_component_whose_name_no_object_can_have_is_refused(name: str) -> None:
     with pytest.raises(ArgumentsError, match="objects of a cluster cannot be called"):
         checked_name("ModelServer", name)
+
+
+def test_the_local_platform_gets_plain_values_whatever_a_cluster_would_be_told(recorded: Any) -> None:
+    endpoint = {"variants": {"blue": {"model": "/m"}}, "scaling": {"min": 2, "max": 4}, "slo": {}}
+    asked = recorded(platform="local", registry=None, endpoints={"digits": endpoint}).asked
+    (server,) = [args.inputs for args in asked if args.typ == "serving-estate:local:ModelServer"]
+    assert (server["replicas"], server["model"]) == (2, "/m")
+    assert not [args.typ for args in asked if args.typ.startswith("kubernetes:")]
+    assert "serving-estate:index:Autoscaler" not in {args.typ for args in asked}
