@@ -7,10 +7,12 @@ from pulumi import ComponentResource, Output, ResourceOptions
 
 from .arguments import checked
 from .gateway import Gateway
+from .gpu_stack import GpuStack
 from .model_endpoint import ModelEndpoint, ModelEndpointArgs, VariantState
 from .model_registry import ModelRegistry
+from .monitoring import Monitoring, MonitoringArgs
 from .platform import platform
-from .spec import EstateSpec, PlatformName
+from .spec import EstateSpec, GatewaySettings, KubernetesSettings, PlatformName
 
 
 class EstateArgs(TypedDict):
@@ -43,7 +45,7 @@ class Estate(ComponentResource):
     """The tracking URI of the model registry, where there is one."""
 
     gateway: Output[str]
-    """The address of the gateway's admin page."""
+    """Where the gateway's operators look, see `Gateway.admin`."""
 
     def __init__(self, name: str, args: EstateArgs, opts: ResourceOptions | None = None) -> None:
         """Make everything that `args["spec"]` describes."""
@@ -51,24 +53,44 @@ class Estate(ComponentResource):
         child = ResourceOptions(parent=self)
         spec = checked(EstateArgs, args, f"Estate {name}")["spec"]
         where: PlatformName = spec.platform
-        host = platform(where).host(name, self)
-        gateway = Gateway("gateway", {"platform": where, "host": host}, child)
+        cluster, way_in = spec.kubernetes or KubernetesSettings(), spec.gateway or GatewaySettings()
+        host = platform(where).host(name, cluster, self)
+        gateway = Gateway("gateway", {"platform": where, "host": host, "settings": way_in}, child)
         uri: Output[str] | None = None
         if spec.registry:
             registry = ModelRegistry(
-                "registry", {"spec": spec.registry, "platform": where, "host": host}, child
+                "registry",
+                {"spec": spec.registry, "platform": where, "host": host, "kubernetes": cluster},
+                child,
             )
             uri = registry.uri
+        login = spec.registry.login_secret if spec.registry else None
+        prometheus = spec.monitoring.prometheus if spec.monitoring else None
         endpoints = {
             key: ModelEndpoint(
                 key,
                 ModelEndpointArgs(
-                    endpoint=endpoint, registry=uri or "", gateway=gateway.gateway, platform=where, host=host
+                    endpoint=endpoint,
+                    registry=uri or "",
+                    gateway=gateway.gateway,
+                    platform=where,
+                    host=host,
+                    gateway_settings=way_in,
+                    kubernetes=cluster,
+                    registry_login=login or "",
+                    prometheus=prometheus or "",
                 ),
                 child,
             )
             for key, endpoint in spec.endpoints.items()
         }
+        if spec.monitoring:
+            watched = MonitoringArgs(
+                endpoints=spec.endpoints, settings=spec.monitoring, platform=where, host=host
+            )
+            Monitoring("monitoring", watched, child)
+        if spec.gpu:
+            GpuStack("gpu", {"settings": spec.gpu, "platform": where, "host": host}, child)
         self.endpoints = Output.all(
             **{
                 key: Output.all(url=endpoint.url, grpc=endpoint.grpc, variants=endpoint.variants)

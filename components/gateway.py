@@ -6,7 +6,7 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from .arguments import checked
 from .platform import platform
-from .spec import PlatformName
+from .spec import GatewaySettings, KubernetesSettings, PlatformName
 
 
 class GatewayArgs(TypedDict):
@@ -18,15 +18,22 @@ class GatewayArgs(TypedDict):
     host: NotRequired[Input[str]]
     """The `host` of another component, to live beside it; one of its own where it is left out."""
 
+    settings: NotRequired[GatewaySettings]
+    """Which gateway, where the platform has a choice."""
+
+    kubernetes: NotRequired[KubernetesSettings]
+    """What is said of the whole cluster, where it runs in one."""
+
 
 class Gateway(ComponentResource):
-    """Envoy, to which `TrafficRoute`s attach; one serves all endpoints of an estate."""
+    """The one way in, to which `TrafficRoute`s attach; one serves all endpoints of an estate."""
 
     gateway: Output[str]
     """What routes attach to."""
 
     admin: Output[str]
-    """The address of Envoy's admin page: statistics and the configuration in use."""
+    """Where its operators look: locally the address of Envoy's admin page with statistics and the
+    configuration in use, on Kubernetes the address at which its controller says that it is reached."""
 
     host: Output[str]
     """Where it lives."""
@@ -36,7 +43,8 @@ class Gateway(ComponentResource):
         super().__init__("serving-estate:index:Gateway", name, {}, opts)
         args = checked(GatewayArgs, args, f"Gateway {name}")
         where = platform(args.get("platform", PlatformName.LOCAL))
-        self.host = Output.from_input(args.get("host") or where.host(name, self))
-        parts = where.gateway(name, self.host, self)
+        cluster = args.get("kubernetes") or KubernetesSettings()
+        self.host = Output.from_input(args.get("host") or where.host(name, cluster, self))
+        parts = where.gateway(name, self.host, args.get("settings") or GatewaySettings(), self)
         self.gateway, self.admin = parts.gateway, parts.admin
         self.register_outputs({"gateway": self.gateway, "admin": self.admin, "host": self.host})

@@ -7,7 +7,7 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 from .arguments import checked
 from .gateway import Gateway
 from .model_server import ModelServer, ModelServerArgs
-from .spec import Endpoint, PlatformName, Runtime
+from .spec import Endpoint, GatewaySettings, KubernetesSettings, PlatformName, Runtime
 from .traffic_route import TrafficRoute
 
 
@@ -28,6 +28,18 @@ class ModelEndpointArgs(TypedDict):
 
     host: NotRequired[Input[str]]
     """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+    gateway_settings: NotRequired[GatewaySettings]
+    """Which gateway, where the platform has a choice."""
+
+    kubernetes: NotRequired[KubernetesSettings]
+    """What is said of the whole cluster, where it runs in one."""
+
+    registry_login: NotRequired[str]
+    """Name of the Secret with the entries `username` and `password` for a registry that asks for them."""
+
+    prometheus: NotRequired[str]
+    """Where KEDA asks for what is measured, for targets other than CPU."""
 
 
 class VariantState(TypedDict):
@@ -63,8 +75,19 @@ class ModelEndpoint(ComponentResource):
         endpoint = args["endpoint"]
         where = args.get("platform", PlatformName.LOCAL)
         gateway, host = args.get("gateway"), args.get("host")
+        settings = args.get("gateway_settings") or GatewaySettings()
+        cluster = args.get("kubernetes") or KubernetesSettings()
         if gateway is None or host is None:
-            own = Gateway(f"{name}-gateway", {"platform": where, **({"host": host} if host else {})}, child)
+            own = Gateway(
+                f"{name}-gateway",
+                {
+                    "platform": where,
+                    "settings": settings,
+                    "kubernetes": cluster,
+                    **({"host": host} if host else {}),
+                },
+                child,
+            )
             gateway, host = gateway or own.gateway, host or own.host
         servers = {}
         for key, variant in endpoint.variants.items():
@@ -73,14 +96,30 @@ class ModelEndpoint(ComponentResource):
                 served_name=name,
                 runtime=variant.runtime or Runtime.BUNDLED,
                 registry=args.get("registry", ""),
-                replicas=endpoint.replicas(key),
+                scaling=endpoint.scaling_of(key),
+                resources=endpoint.resources_of(key),
+                placement=endpoint.placement_of(key),
+                labels={"serving-estate/endpoint": name, "serving-estate/variant": key},
+                prometheus=args.get("prometheus", ""),
                 platform=where,
                 host=host,
+                kubernetes=cluster,
             )
+            login = args.get("registry_login")
+            if login:
+                server["registry_login"] = login
             servers[key] = ModelServer(f"{name}-{key}", server, child)
         services: dict[str, Input[str]] = {key: server.service for key, server in servers.items()}
         route = TrafficRoute(
-            name, {"gateway": gateway, "services": services, "endpoint": endpoint, "platform": where}, child
+            name,
+            {
+                "gateway": gateway,
+                "services": services,
+                "endpoint": endpoint,
+                "settings": settings,
+                "platform": where,
+            },
+            child,
         )
         self.url, self.grpc = route.url, route.grpc
         self.variants = Output.all(

@@ -6,7 +6,7 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from .arguments import checked
 from .platform import platform
-from .spec import PlatformName, Registry
+from .spec import KubernetesSettings, PlatformName, Registry
 
 
 class ModelRegistryArgs(TypedDict):
@@ -20,6 +20,9 @@ class ModelRegistryArgs(TypedDict):
 
     host: NotRequired[Input[str]]
     """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+    kubernetes: NotRequired[KubernetesSettings]
+    """What is said of the whole cluster, where it runs in one."""
 
 
 class ModelRegistry(ComponentResource):
@@ -36,5 +39,7 @@ class ModelRegistry(ComponentResource):
         if spec.uri:
             self.uri = Output.from_input(spec.uri)
         else:
-            self.uri = where.registry(name, args.get("host") or where.host(name, self), spec, self)
+            cluster = args.get("kubernetes") or KubernetesSettings()
+            host = args.get("host") or where.host(name, cluster, self)
+            self.uri = where.registry(name, host, spec, cluster, self)
         self.register_outputs({"uri": self.uri})

@@ -8,8 +8,9 @@ import pulumi
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from .arguments import Rule, checked
+from .autoscaler import Autoscaler
 from .platform import ModelService, platform
-from .spec import PlatformName, Runtime
+from .spec import KubernetesSettings, Placement, PlatformName, Resources, Runtime, Scaling
 from .spec.sources import wrong_model
 
 
@@ -30,13 +31,38 @@ class ModelServerArgs(TypedDict):
     """The MLflow tracking URI at which `models:/` and `runs:/` addresses are looked up."""
 
     replicas: NotRequired[int]
-    """How many of them, from 1 to 64; 1 where it is left out."""
+    """How many of them, from 1 to 64; 1 where it is left out. Short for `scaling: {min: …}`."""
+
+    scaling: NotRequired[Scaling]
+    """How many of them, where that changes with their load."""
+
+    resources: NotRequired[Resources]
+    """What each of them is given."""
+
+    placement: NotRequired[Placement]
+    """Where they may run."""
+
+    image: NotRequired[Input[str]]
+    """The container image, where there are containers; `kubernetes.images.model_server` where it is left
+    out."""
+
+    labels: NotRequired[dict[str, str]]
+    """Labels of its objects, where a platform has such."""
+
+    registry_login: NotRequired[str]
+    """Name of the Secret with the entries `username` and `password` for a registry that asks for them."""
+
+    prometheus: NotRequired[str]
+    """Where KEDA asks for what is measured, for targets other than CPU."""
 
     platform: NotRequired[PlatformName]
     """Where it runs; `local` where it is left out."""
 
     host: NotRequired[Input[str]]
     """The `host` of another component, to live beside it; one of its own where it is left out."""
+
+    kubernetes: NotRequired[KubernetesSettings]
+    """What is said of the whole cluster, where it runs in one."""
 
 
 def _wrong_replicas(replicas: int) -> Iterator[str]:
@@ -78,14 +104,34 @@ class ModelServer(ComponentResource):
         given: ModelServerArgs = {"served_name": name, **args}
         args = checked(ModelServerArgs, given, f"ModelServer {name}", _RULES)
         where = platform(args.get("platform", PlatformName.LOCAL))
-        self.host = pulumi.Output.from_input(args.get("host") or where.host(name, self))
+        cluster = args.get("kubernetes") or KubernetesSettings()
+        self.host = pulumi.Output.from_input(args.get("host") or where.host(name, cluster, self))
+        scaling = args.get("scaling") or Scaling(min=args.get("replicas", 1))
         service = ModelService(
             model=args["model"],
             served_name=args.get("served_name", name),
             runtime=args.get("runtime", Runtime.BUNDLED).value,
             registry=args.get("registry", ""),
-            replicas=args.get("replicas", 1),
+            scaling=scaling,
+            resources=args.get("resources") or Resources(),
+            placement=args.get("placement") or Placement(),
+            kubernetes=cluster,
+            labels=args.get("labels", {}),
+            image=args.get("image") or (cluster.images.model_server if cluster.images else None) or "",
+            registry_login=args.get("registry_login"),
         )
         parts = where.model_server(name, self.host, service, self)
         self.service, self.addresses = parts.service, parts.addresses
+        if scaling.autoscaled and where.AUTOSCALES:
+            Autoscaler(
+                name,
+                {
+                    "service": self.service,
+                    "scaling": scaling,
+                    "platform": args.get("platform", PlatformName.LOCAL),
+                    "kubernetes": cluster,
+                    "prometheus": args.get("prometheus", ""),
+                },
+                ResourceOptions(parent=self),
+            )
         self.register_outputs({"service": self.service, "addresses": self.addresses, "host": self.host})

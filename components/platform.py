@@ -5,13 +5,24 @@ that pass between its parts (`host`, `service`, `gateway`) are text that only th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol, cast
 
 from pulumi import Input, Output, Resource
 
-from .spec import Endpoint, PlatformName, Registry
+from .spec import (
+    Endpoint,
+    GatewaySettings,
+    GpuSettings,
+    KubernetesSettings,
+    MonitoringSettings,
+    Placement,
+    PlatformName,
+    Registry,
+    Resources,
+    Scaling,
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,21 @@ class ModelService:
     """The name of its runtime, see `components.runtimes`."""
     registry: Input[str]
     """The tracking URI that `models:/` addresses are looked up at, or empty."""
-    replicas: int
+    scaling: Scaling = field(default_factory=Scaling)
+    resources: Resources = field(default_factory=Resources)
+    placement: Placement = field(default_factory=Placement)
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it belongs to, where a platform can write that down."""
+    image: Input[str] = ""
+    """The container image, where there are containers."""
+    registry_login: str | None = None
+    """Where the login for the registry is kept, where it asks for one."""
+
+    @property
+    def replicas(self) -> int:
+        """Replicas that always run."""
+        return self.scaling.min or 1
 
 
 @dataclass(frozen=True)
@@ -56,11 +81,16 @@ class RouteParts:
 class Platform(Protocol):
     """Makes the parts of an estate; every part becomes a child of `parent`, named for `name`."""
 
-    def host(self, name: str, parent: Resource) -> Output[str]:
+    AUTOSCALES: bool
+    """Whether anything there makes replicas more and fewer."""
+
+    def host(self, name: str, settings: KubernetesSettings, parent: Resource) -> Output[str]:
         """Where the other parts live: made once for an estate, or for a component that stands alone."""
         ...
 
-    def registry(self, name: str, host: Input[str], spec: Registry, parent: Resource) -> Output[str]:
+    def registry(
+        self, name: str, host: Input[str], spec: Registry, settings: KubernetesSettings, parent: Resource
+    ) -> Output[str]:
         """A registry of the estate's own, filled where `spec` says so; returns its tracking URI."""
         ...
 
@@ -70,7 +100,21 @@ class Platform(Protocol):
         """Servers for one model."""
         ...
 
-    def gateway(self, name: str, host: Input[str], parent: Resource) -> GatewayParts:
+    def autoscaler(
+        self,
+        name: str,
+        service: Input[str],
+        scaling: Scaling,
+        settings: KubernetesSettings,
+        prometheus: str | None,
+        parent: Resource,
+    ) -> None:
+        """What makes the replicas of a model server more and fewer."""
+        ...
+
+    def gateway(
+        self, name: str, host: Input[str], settings: GatewaySettings, parent: Resource
+    ) -> GatewayParts:
         """The one way in."""
         ...
 
@@ -80,9 +124,25 @@ class Platform(Protocol):
         gateway: Input[str],
         services: Mapping[str, Input[str]],
         endpoint: Endpoint,
+        settings: GatewaySettings,
         parent: Resource,
     ) -> RouteParts:
         """The way from an address of the gateway to the services, by variant."""
+        ...
+
+    def monitoring(
+        self,
+        name: str,
+        host: Input[str],
+        endpoints: Mapping[str, Endpoint],
+        settings: MonitoringSettings,
+        parent: Resource,
+    ) -> None:
+        """What is measured of the endpoints, and who is told."""
+        ...
+
+    def gpu_stack(self, name: str, host: Input[str], settings: GpuSettings, parent: Resource) -> None:
+        """What makes GPUs of nodes usable."""
         ...
 
 

@@ -17,7 +17,17 @@ from pulumi.resource import ResourceOptions
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import provider_pb2_grpc
 
-from . import estate, gateway, model_endpoint, model_registry, model_server, traffic_route
+from . import (
+    autoscaler,
+    estate,
+    gateway,
+    gpu_stack,
+    model_endpoint,
+    model_registry,
+    model_server,
+    monitoring,
+    traffic_route,
+)
 from .construct import Constructor
 from .local.provider.servicer import LocalServicer
 
@@ -25,11 +35,14 @@ NAME = "serving-estate"
 VERSION = "0.1.0"
 
 COMPONENTS: list[type[pulumi.ComponentResource]] = [
+    autoscaler.Autoscaler,
     estate.Estate,
     gateway.Gateway,
+    gpu_stack.GpuStack,
     model_endpoint.ModelEndpoint,
     model_registry.ModelRegistry,
     model_server.ModelServer,
+    monitoring.Monitoring,
     traffic_route.TrafficRoute,
 ]
 

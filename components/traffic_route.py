@@ -6,7 +6,7 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from .arguments import checked
 from .platform import platform
-from .spec import Endpoint, PlatformName
+from .spec import Endpoint, GatewaySettings, PlatformName
 
 
 class TrafficRouteArgs(TypedDict):
@@ -24,6 +24,9 @@ class TrafficRouteArgs(TypedDict):
     platform: NotRequired[PlatformName]
     """Where it runs; `local` where it is left out."""
 
+    settings: NotRequired[GatewaySettings]
+    """Which gateway it is, where the platform has a choice; as the `Gateway` has it."""
+
 
 class TrafficRoute(ComponentResource):
     """Weights, pinning by header and mirroring for one endpoint. Moving weights changes nothing else."""
@@ -39,6 +42,7 @@ class TrafficRoute(ComponentResource):
         super().__init__("serving-estate:index:TrafficRoute", name, {}, opts)
         args = checked(TrafficRouteArgs, args, f"TrafficRoute {name}")
         where = platform(args.get("platform", PlatformName.LOCAL))
-        parts = where.route(name, args["gateway"], args["services"], args["endpoint"], self)
+        settings = args.get("settings") or GatewaySettings()
+        parts = where.route(name, args["gateway"], args["services"], args["endpoint"], settings, self)
         self.url, self.grpc = parts.url, parts.grpc
         self.register_outputs({"url": self.url, "grpc": self.grpc})

@@ -8,10 +8,20 @@ import pulumi
 from pulumi import CustomTimeouts, Input, Output, Resource, ResourceOptions
 
 from ..platform import GatewayParts, ModelService, RouteParts, ServerParts
-from ..spec import Endpoint, Registry
+from ..spec import (
+    Endpoint,
+    GatewaySettings,
+    GpuSettings,
+    KubernetesSettings,
+    MonitoringSettings,
+    Registry,
+    Scaling,
+)
 from .provider.ports import state_home
 from .resources import Gateway, Host, Job, ModelServer, Route
 from .resources import Registry as LocalRegistry
+
+AUTOSCALES = False
 
 
 def project_folder() -> Path:
@@ -28,7 +38,7 @@ def project_folder() -> Path:
     return next((at for at in (here, *here.parents) if any((at / file).exists() for file in files)), here)
 
 
-def host(name: str, parent: Resource) -> Output[str]:
+def host(name: str, settings: KubernetesSettings, parent: Resource) -> Output[str]:  # noqa: ARG001
     """A state folder of its own for each project folder and stack, and a supervisor in it."""
     place = f"{project_folder()}:{pulumi.get_project()}:{pulumi.get_stack()}:{name}"
     digest = hashlib.sha256(place.encode()).hexdigest()[:8]
@@ -36,7 +46,13 @@ def host(name: str, parent: Resource) -> Output[str]:
     return Host(f"{name}-host", str(folder), ResourceOptions(parent=parent)).folder
 
 
-def registry(name: str, host: Input[str], spec: Registry, parent: Resource) -> Output[str]:
+def registry(
+    name: str,
+    host: Input[str],
+    spec: Registry,
+    settings: KubernetesSettings,  # noqa: ARG001
+    parent: Resource,
+) -> Output[str]:
     """An MLflow server; the seed is run before anything can see its address."""
     opts = ResourceOptions(parent=parent)
     server = LocalRegistry(name, host, opts)
@@ -55,7 +71,18 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
     return ServerParts(server.service, server.addresses)
 
 
-def gateway(name: str, host: Input[str], parent: Resource) -> GatewayParts:
+def autoscaler(
+    name: str,
+    service: Input[str],
+    scaling: Scaling,
+    settings: KubernetesSettings,
+    prometheus: str | None,
+    parent: Resource,
+) -> None:
+    """The machine's processes are as many as they always are."""
+
+
+def gateway(name: str, host: Input[str], settings: GatewaySettings, parent: Resource) -> GatewayParts:  # noqa: ARG001
     """An Envoy."""
     envoy = Gateway(name, host, ResourceOptions(parent=parent))
     return GatewayParts(envoy.config, envoy.admin)
@@ -66,8 +93,23 @@ def route(
     gateway: Input[str],
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
+    settings: GatewaySettings,  # noqa: ARG001
     parent: Resource,
 ) -> RouteParts:
     """A listener of the Envoy."""
     way = Route(name, gateway, services, endpoint, ResourceOptions(parent=parent))
     return RouteParts(way.url, way.grpc)
+
+
+def monitoring(
+    name: str,
+    host: Input[str],
+    endpoints: Mapping[str, Endpoint],
+    settings: MonitoringSettings,
+    parent: Resource,
+) -> None:
+    """The servers' metrics are at `/metrics`; nobody collects them here."""
+
+
+def gpu_stack(name: str, host: Input[str], settings: GpuSettings, parent: Resource) -> None:
+    """The machine's driver is all there is."""

@@ -61,8 +61,18 @@ class ModelServer(pulumi.CustomResource):
         service: ModelService,
         opts: ResourceOptions | None = None,
     ) -> None:
-        """`service`: what is served; its fields are the resource's inputs, as a user reads them in a diff."""
-        inputs = {"host": host, "name": name, **vars(service), "service": None, "addresses": None}
+        """`service`: what is served; of its fields, those that matter to processes of one machine."""
+        inputs = {
+            "host": host,
+            "name": name,
+            "model": service.model,
+            "served_name": service.served_name,
+            "runtime": service.runtime,
+            "registry": service.registry,
+            "replicas": service.replicas,
+            "service": None,
+            "addresses": None,
+        }
         super().__init__("serving-estate:local:ModelServer", name, inputs, opts)
 
 

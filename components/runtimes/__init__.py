@@ -6,14 +6,16 @@ what to do with them (a process, a container) is the platform's affair.
 
 from collections.abc import Callable, Mapping
 
-from .base import Server
+from .base import Listen, Server
 from .bundled import bundled
 
 # The names are those of `components.spec.endpoint.Runtime`; a test holds the two together.
-RUNTIMES: Mapping[str, Callable[[str, str, str], Server]] = {"bundled": bundled}
+RUNTIMES: Mapping[str, Callable[[str, str, str, Listen], Server]] = {"bundled": bundled}
+
+_LOOPBACK = Listen()
 
 
-def server(runtime: str, model: str, served_name: str, registry: str) -> Server:
+def server(runtime: str, model: str, served_name: str, registry: str, listen: Listen = _LOOPBACK) -> Server:
     """The server that `runtime` runs for one model.
 
     Args:
@@ -21,8 +23,9 @@ def server(runtime: str, model: str, served_name: str, registry: str) -> Server:
         model: the model's address.
         served_name: the name under which clients ask for it.
         registry: the MLflow tracking URI that `models:/` addresses are looked up at, or empty.
+        listen: how it listens; on loopback where nothing is said.
     """
-    return RUNTIMES[runtime](model, served_name, registry)
+    return RUNTIMES[runtime](model, served_name, registry, listen)
 
 
-__all__ = ["RUNTIMES", "Server", "server"]
+__all__ = ["RUNTIMES", "Listen", "Server", "server"]

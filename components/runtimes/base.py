@@ -20,3 +20,13 @@ class Server:
     ports: Sequence[str] = ("http", "grpc")
     stop_seconds: float = 30
     """How long it may take after SIGTERM to finish the requests it holds."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """How a server listens and leaves, as its platform wants it."""
+
+    host: str = "127.0.0.1"
+    """The address to bind."""
+    drain_seconds: float = 1.0
+    """How long it goes on answering after SIGTERM, until whoever sends requests has noticed."""

@@ -2,14 +2,19 @@
 
 import json
 
-from .base import Server
+from .base import Listen, Server
 
 
-def bundled(model: str, served_name: str, registry: str) -> Server:
+def bundled(model: str, served_name: str, registry: str, listen: Listen) -> Server:
     """`model-server serve` with a settings file."""
     settings = {
         # It keeps answering for a moment after SIGTERM, until the gateway has stopped sending.
-        "server": {"host": "127.0.0.1", "http_port": "@http@", "grpc_port": "@grpc@", "drain_seconds": 1.0},
+        "server": {
+            "host": listen.host,
+            "http_port": "@http@",
+            "grpc_port": "@grpc@",
+            "drain_seconds": listen.drain_seconds,
+        },
         "registry": {"tracking_uri": registry} if registry else {},
         "models": [{"name": served_name, "source": model}],
     }

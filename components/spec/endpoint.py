@@ -5,8 +5,12 @@ from enum import Enum
 
 from pydantic import Field, model_validator
 
+from .access import Access, Protection, RateLimit
 from .base import Problem, Spec, in_yaml, near_miss, reject
 from .names import VARIANT, wrong_name
+from .resources import Placement, Resources
+from .scaling import Scaling
+from .slo import Slo
 from .sources import MODEL, wrong_model
 
 # A pin by one of these would break the request, or pin requests that nobody meant to pin.
@@ -42,24 +46,6 @@ class Runtime(Enum):
     """The project's own server (`serving_image/`): ONNX models over the Open Inference Protocol."""
 
 
-class Scaling(Spec):
-    """How many replicas answer."""
-
-    min: int | None = Field(default=1, ge=1, le=64, examples=[2], json_schema_extra={"unit": "replicas"})
-    """Replicas that always run. With two or more, an answer is not lost when one of them dies."""
-
-    max: int | None = Field(default=None, ge=1, le=1024, examples=[4], json_schema_extra={"unit": "replicas"})
-    """Replicas that an autoscaler may go up to; `min` where nothing is said. `platform: local` has no
-    autoscaler and runs `min`."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Scaling":
-        low = self.min or 1
-        if self.max is not None and self.max < low:
-            reject([(("max",), f"must be at least `min`, which is {low}; got {self.max}")])
-        return self
-
-
 class Variant(Spec):
     """One version of the model behind an endpoint, with servers of its own."""
 
@@ -72,6 +58,12 @@ class Variant(Spec):
 
     scaling: Scaling | None = Field(default=None, examples=[{"min": 2}])
     """Replicas of this variant, where they differ from the endpoint's."""
+
+    resources: Resources | None = Field(default=None, examples=[{"cpu": 4.0, "gpus": 1}])
+    """What each replica of this variant is given, where it differs from the endpoint's."""
+
+    placement: Placement | None = Field(default=None, examples=[{"node_labels": {"pool": "gpu"}}])
+    """Where replicas of this variant may run, where it differs from the endpoint's."""
 
     @model_validator(mode="after")
     def _check(self) -> "Variant":
@@ -140,6 +132,26 @@ class Endpoint(Spec):
 
     scaling: Scaling | None = Field(default_factory=Scaling, examples=[{"min": 2, "max": 8}])
     """Replicas of each variant that does not say its own."""
+
+    resources: Resources | None = Field(
+        default_factory=Resources, examples=[{"cpu": 2.0, "memory_mib": 4096}]
+    )
+    """What each replica of a variant is given that does not say its own."""
+
+    placement: Placement | None = Field(default=None, examples=[{"node_labels": {"pool": "serving"}}])
+    """Where replicas of a variant may run that does not say its own; anywhere where nothing is said."""
+
+    slo: Slo | None = Field(default=None, examples=[{"latency_p99_ms": 100, "error_rate": 0.001}])
+    """What the endpoint promises."""
+
+    access: Access | None = Field(default=None, examples=[{"api_keys": {"secret": "client-keys"}}])
+    """Who may ask; everybody who reaches the gateway where nothing is said."""
+
+    rate_limit: RateLimit | None = Field(default=None, examples=[{"requests": 100, "per": "second"}])
+    """How often it may be asked."""
+
+    protection: Protection | None = Field(default=None, examples=[{"eject_after_errors": 5}])
+    """How its servers are spared."""
 
     @model_validator(mode="after")
     def _check(self) -> "Endpoint":
@@ -211,8 +223,19 @@ class Endpoint(Spec):
 
     def replicas(self, variant: str) -> int:
         """The number of replicas of a variant that always run."""
-        scaling = self.variants[variant].scaling or self.scaling or Scaling()
-        return scaling.min or 1
+        return self.scaling_of(variant).min or 1
+
+    def scaling_of(self, variant: str) -> Scaling:
+        """How many replicas of a variant there are."""
+        return self.variants[variant].scaling or self.scaling or Scaling()
+
+    def resources_of(self, variant: str) -> Resources:
+        """What each replica of a variant is given."""
+        return self.variants[variant].resources or self.resources or Resources()
+
+    def placement_of(self, variant: str) -> Placement:
+        """Where replicas of a variant may run."""
+        return self.variants[variant].placement or self.placement or Placement()
 
 
 def _no_variant(name: str, variants: dict[str, Variant]) -> str:

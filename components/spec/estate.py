@@ -7,7 +7,13 @@ from pydantic import Field, model_validator
 
 from .base import Problem, Spec, reject
 from .endpoint import Endpoint
+from .gateway import GatewaySettings
+from .gateway_classes import unsupported
+from .gpu import GpuSettings
+from .kubernetes import AutoscalerName, KubernetesSettings
 from .names import ENDPOINT, wrong_name
+from .observability import MonitoringSettings
+from .registry import Registry
 
 
 class PlatformName(Enum):
@@ -15,46 +21,8 @@ class PlatformName(Enum):
 
     LOCAL = "local"
     """Processes on this machine, on loopback only."""
-
-
-class Seed(Spec):
-    """A program that fills a new registry, e.g. by training and registering example models."""
-
-    command: list[str] = Field(min_length=1, examples=[["python", "-m", "stacks.models"]])
-    """The program and its arguments, run once in the project's folder; the tracking URI is in
-    `MLFLOW_TRACKING_URI`. Run again when the command changes, so it must be repeatable."""
-
-    timeout_s: int | None = Field(
-        default=900, ge=1, le=86_400, examples=[900], json_schema_extra={"unit": "seconds"}
-    )
-    """How long it may take."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Seed":
-        if not self.command[0].strip():
-            reject([(("command", 0), "is empty; name the program to run, e.g. python")])
-        return self
-
-
-class Registry(Spec):
-    """The MLflow model registry that `models:/` addresses are looked up in."""
-
-    uri: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^\s/]+",
-        examples=["https://mlflow.example.com"],
-        json_schema_extra={"kind": "an http:// or https:// address"},
-    )
-    """The tracking URI of a registry that exists already; without it the estate runs one of its own."""
-
-    seed: Seed | None = Field(default=None, examples=[{"command": ["python", "-m", "stacks.models"]}])
-    """Fill a registry of the estate's own."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Registry":
-        if self.uri and self.seed:
-            reject([(("seed",), "only a registry of the estate's own is seeded; leave out `seed` or `uri`")])
-        return self
+    KUBERNETES = "kubernetes"
+    """Any Kubernetes cluster with the Gateway API, the one that the kubeconfig names."""
 
 
 class EstateSpec(Spec):
@@ -74,9 +42,32 @@ class EstateSpec(Spec):
     )
     """The endpoints by name: up to 40 lower-case letters, digits and `-`, a letter first."""
 
+    gateway: GatewaySettings | None = Field(
+        default_factory=GatewaySettings, examples=[{"domain": "models.example.com"}]
+    )
+    """The one way in, where the platform has a choice of gateways."""
+
+    monitoring: MonitoringSettings | None = Field(default=None, examples=[{"scrape": "service-monitor"}])
+    """Metrics, alerts and dashboards; none where nothing is said."""
+
+    gpu: GpuSettings | None = Field(default=None, examples=[{"time_slices": 4}])
+    """What makes GPUs of nodes usable; the cluster's own affair where nothing is said."""
+
+    kubernetes: KubernetesSettings | None = Field(
+        default_factory=KubernetesSettings, examples=[{"namespace": "serving"}]
+    )
+    """What is said of the whole cluster."""
+
     @model_validator(mode="after")
     def _check(self) -> "EstateSpec":
-        reject([*self._wrong_names(), *self._same_names(), *self._models_without_registry()])
+        reject(
+            [
+                *self._wrong_names(),
+                *self._same_names(),
+                *self._models_without_registry(),
+                *(self._on_kubernetes() if self.platform is PlatformName.KUBERNETES else self._on_local()),
+            ]
+        )
         return self
 
     def _wrong_names(self) -> Iterator[Problem]:
@@ -109,3 +100,55 @@ class EstateSpec(Spec):
                         f"`{variant.model}` is looked up in a registry, but the estate has none; add "
                         "`registry: {}` for one of its own, or `registry: {uri: …}` for one that exists",
                     )
+
+    def _on_local(self) -> Iterator[Problem]:
+        """Who may ask is never left unchecked in silence; what only spares servers may be."""
+        for name, endpoint in self.endpoints.items():
+            if endpoint.access:
+                yield (
+                    ("endpoints", name, "access"),
+                    "`platform: local` listens on loopback only and checks nobody; leave `access` out",
+                )
+        if self.gpu:
+            yield ("gpu",), "`platform: local` has the machine's own driver; leave `gpu` out"
+
+    def _on_kubernetes(self) -> Iterator[Problem]:
+        gateway = self.gateway or GatewaySettings()
+        for name, endpoint in self.endpoints.items():
+            at = ("endpoints", name)
+            for path, message in unsupported(endpoint, gateway.implementation):
+                yield (*at, *path), message
+            for key, variant in endpoint.variants.items():
+                if ":" not in variant.model or variant.model.startswith("file:"):
+                    yield (
+                        (*at, "variants", key, "model"),
+                        f"`{variant.model}` is a path on this machine, where pods cannot read it; register "
+                        f"the "
+                        "model (models:/name/1) or put it into a store (s3://, gs://, https://)",
+                    )
+            if f"{name}-grpc" in self.endpoints:
+                yield (
+                    ("endpoints", f"{name}-grpc"),
+                    f"`{name}-grpc` is where endpoint `{name}` answers gRPC requests; rename one of them",
+                )
+            yield from self._wrong_scaling(name, endpoint)
+
+    def _wrong_scaling(self, name: str, endpoint: Endpoint) -> Iterator[Problem]:
+        keda = (self.kubernetes or KubernetesSettings()).autoscaler is AutoscalerName.KEDA
+        prometheus = self.monitoring.prometheus if self.monitoring else None
+        for key, variant in endpoint.variants.items():
+            scaling = endpoint.scaling_of(key)
+            at = ("endpoints", name, *(("variants", key) if variant.scaling else ()), "scaling")
+            if scaling.zero_after_s is not None and not keda:
+                yield (
+                    (*at, "zero_after_s"),
+                    "Kubernetes' own autoscaler leaves one replica at least; add `kubernetes: {autoscaler: "
+                    "keda}`"
+                    " or leave it out",
+                )
+            elif scaling.needs_metrics and keda and not prometheus:
+                yield (
+                    at,
+                    "KEDA asks a Prometheus for these targets, but the estate names none; add e.g. "
+                    "`monitoring: {prometheus: http://prometheus.monitoring:9090}`",
+                )

@@ -19,7 +19,7 @@ from .generated import main
 FILE = Path(__file__).with_name("stack.schema.json")
 PROJECT = "serving-estate"
 
-_SIMPLE = {str: "string", int: "integer", float: "number"}
+_SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def stack_schema() -> dict[str, Any]:

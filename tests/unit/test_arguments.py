@@ -63,7 +63,7 @@ def test_outputs_pass_where_they_may() -> None:
         ({"model": "x", "replicas": True}, {"replicas": "must be a whole number, got true"}),
         (
             {"model": "x", "platform": "locl"},
-            {"platform": "must be `local`, got 'locl' (did you mean `local`?)"},
+            {"platform": "must be `local` or `kubernetes`, got 'locl' (did you mean `local`?)"},
         ),
         ({"model": "x", "runtime": ["a"]}, {"runtime": "must be `bundled`, got [a]"}),
     ],

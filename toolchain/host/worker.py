@@ -14,6 +14,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import runpy
 import select
 import signal
@@ -157,9 +158,15 @@ def unbuffered(fd: int) -> io.TextIOWrapper:
 
 
 def list_packages() -> int:
-    """Print the installed packages, with the plugin of those that have one."""
+    """Print the installed packages, with the plugin of those that have one.
+
+    A package that others want for an extra of theirs only may never be used, and its plugin is large: the
+    engine fetches that when a resource of its is declared, instead of at the start of every run.
+    """
     found = []
-    for dist in importlib.metadata.distributions():
+    dists = list(importlib.metadata.distributions())
+    optional = wanted_for_extras_only(dists)
+    for dist in dists:
         name = (dist.metadata["Name"] or "").lower().replace("_", "-")
         record = dist.read_text("RECORD") or ""
         entry = next(
@@ -170,11 +177,22 @@ def list_packages() -> int:
             plugin = json.loads(Path(str(dist.locate_file(entry))).read_text())
         elif name.startswith("pulumi-"):
             plugin = {"resource": True}
-        if name in WITHOUT_PLUGIN:
+        if name in WITHOUT_PLUGIN or name in optional:
             plugin = None
         found.append({"name": name, "version": dist.version, "plugin": plugin})
     json.dump(found, sys.stdout)
     return 0
+
+
+def wanted_for_extras_only(dists: list[importlib.metadata.Distribution]) -> set[str]:
+    """The names of packages that some extra of another asks for, and nothing else."""
+    always: set[str] = set()
+    extras: set[str] = set()
+    for dist in dists:
+        for requirement in dist.requires or []:
+            name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+            (extras if re.search(r";.*\bextra\s*==", requirement) else always).add(name)
+    return extras - always
 
 
 def run_plugin(job: dict[str, Any]) -> int:

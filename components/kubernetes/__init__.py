@@ -1,0 +1,1 @@
+"""The estate on any Kubernetes cluster: the one that the kubeconfig names."""

@@ -1,0 +1,192 @@
+"""How requests to an endpoint are divided: an HTTPRoute for REST and a GRPCRoute for gRPC.
+
+The Gateway API lets only one kind of route own a host name, so gRPC has a name of its own. Moving weights
+changes these two objects and nothing else. Every reference says its group, kind, port and weight itself: what
+the API server fills in would else look like a change by somebody else.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from pulumi import Input, Output, Resource
+
+from ..arguments import ArgumentsError
+from ..platform import RouteParts
+from ..spec import Endpoint, GatewayClass, GatewaySettings
+from ..spec.gateway_classes import CLASSES, Feature, unsupported
+from . import envoy_gateway, gke
+from .model_server import PORTS
+from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
+
+_POLICIES = {
+    GatewayClass.ENVOY: envoy_gateway.policies,
+    GatewayClass.GKE: gke.policies,
+    GatewayClass.GKE_INTERNAL: gke.policies,
+}
+
+
+def route(
+    name: str,
+    gateway: Input[str],
+    services: Mapping[str, Input[str]],
+    endpoint: Endpoint,
+    settings: GatewaySettings,
+    parent: Resource,
+) -> RouteParts:
+    """The two routes, and the policies of the gateway's class that go with them."""
+    checked_name("TrafficRoute", name, 58)
+    problems = list(unsupported(endpoint, settings.implementation))
+    if problems:
+        found = [(("endpoint", *path), message) for path, message in problems]
+        raise ArgumentsError(f"TrafficRoute {name}", found)
+    # A service's handle is `name.namespace`; a variant that has just been made is there before its route.
+    names = {key: Output.from_input(service).apply(_first) for key, service in services.items()}
+    namespace = Output.from_input(next(iter(services.values()))).apply(_second)
+    http = make(name, http_route(name, namespace, gateway, names, endpoint, settings), parent)
+    grpc = make(name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent)
+    policies = _POLICIES.get(settings.implementation)
+    for part, manifest in policies(name, namespace, names, endpoint).items() if policies else ():
+        make(f"{name}-{part}" if part else name, manifest, parent)
+    rest, remote = addresses(name, settings)
+    return RouteParts(http.known(rest), grpc.known(remote))
+
+
+def _first(service: str) -> str:
+    return service.split(".")[0]
+
+
+def _second(service: str) -> str:
+    return service.split(".")[1]
+
+
+def addresses(name: str, settings: GatewaySettings) -> tuple[str, str]:
+    """The base URL for REST and `host:port` for gRPC."""
+    port = settings.public_port or settings.listens_on
+    scheme, usual = ("https", 443) if settings.tls else ("http", 80)
+    shown = "" if port == usual else f":{port}"
+    return f"{scheme}://{name}.{settings.domain}{shown}", f"{name}-grpc.{settings.domain}:{port}"
+
+
+def http_route(
+    name: str,
+    namespace: Input[str],
+    gateway: Input[str],
+    services: Mapping[str, Input[str]],
+    endpoint: Endpoint,
+    settings: GatewaySettings,
+) -> Manifest:
+    """The route of REST requests."""
+    rules = http_rules(name, services, endpoint, settings)
+    return _route("HTTPRoute", name, namespace, gateway, f"{name}.{settings.domain}", rules)
+
+
+def grpc_route(
+    name: str,
+    namespace: Input[str],
+    gateway: Input[str],
+    services: Mapping[str, Input[str]],
+    endpoint: Endpoint,
+    settings: GatewaySettings,
+) -> Manifest:
+    """The route of gRPC requests."""
+    rules = grpc_rules(services, endpoint, settings)
+    return _route("GRPCRoute", name, namespace, gateway, f"{name}-grpc.{settings.domain}", rules)
+
+
+def _route(
+    kind: str,
+    name: str,
+    namespace: Input[str],
+    gateway: Input[str],
+    host: str,
+    rules: Iterator[Manifest],
+) -> Manifest:
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": kind,
+        "metadata": meta(name, namespace, labels_of("route", name)),
+        "spec": {"parentRefs": [parent_of(gateway)], "hostnames": [host], "rules": [*rules]},
+    }
+
+
+def parent_of(gateway: Input[str]) -> Manifest:
+    """The reference to the gateway, whose handle is `namespace/name`."""
+    there = Output.from_input(gateway)
+    return {
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "namespace": there.apply(lambda handle: handle.split("/")[0]),
+        "name": there.apply(lambda handle: handle.split("/")[-1]),
+    }
+
+
+def http_rules(
+    name: str, services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
+) -> Iterator[Manifest]:
+    """Pins first, then a pin that names nobody, then the weights."""
+    features = CLASSES[settings.implementation].features
+    common: Manifest = {}
+    if Feature.TIMEOUT in features:
+        common["timeouts"] = {"request": seconds(endpoint.timeout_ms or 30_000)}
+    path = {"type": "PathPrefix", "value": "/"}
+    named = Feature.VARIANT_HEADER in features
+    pin = endpoint.pin_header or "x-variant"
+    for variant in endpoint.variants:
+        backend = backend_ref(variant, services[variant], "http", 100, named=named)
+        header = {"type": "Exact", "name": pin, "value": variant}
+        yield common | {"matches": [{"path": path, "headers": [header]}], "backendRefs": [backend]}
+    if Feature.UNKNOWN_PIN in features:
+        # Who asks for a variant by name must not get another one by chance.
+        header = {"type": "RegularExpression", "name": pin, "value": ".*"}
+        answer = {"type": "ExtensionRef", "extensionRef": envoy_gateway.unknown_pin_reference(name)}
+        yield {"matches": [{"path": path, "headers": [header]}], "filters": [answer]}
+    rule = common | {"matches": [{"path": path}], "backendRefs": _weighted(services, endpoint, "http", named)}
+    if endpoint.shadow:
+        rule["filters"] = [mirror(services, endpoint, "http")]
+    yield rule
+
+
+def grpc_rules(
+    services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
+) -> Iterator[Manifest]:
+    """Pins first, then the weights."""
+    named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
+    pin = endpoint.pin_header or "x-variant"
+    for variant in endpoint.variants:
+        header = {"type": "Exact", "name": pin, "value": variant}
+        backend = backend_ref(variant, services[variant], "grpc", 100, named=named)
+        yield {"matches": [{"headers": [header]}], "backendRefs": [backend]}
+    rule: Manifest = {"backendRefs": _weighted(services, endpoint, "grpc", named)}
+    if endpoint.shadow:
+        rule["filters"] = [mirror(services, endpoint, "grpc")]
+    yield rule
+
+
+def _weighted(
+    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, named: bool
+) -> list[Manifest]:
+    return [
+        backend_ref(variant, services[variant], port, share, named=named)
+        for variant, share in endpoint.shares.items()
+    ]
+
+
+def backend_ref(variant: str, service: Input[str], port: str, weight: int, *, named: bool) -> Manifest:
+    """A variant and its share; `named`: tell clients who answered, as the local gateway does."""
+    found = reference("Service", service) | {"port": PORTS[port], "weight": weight}
+    if named:
+        header = {"name": "x-variant", "value": variant}
+        found["filters"] = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [header]}}]
+    return found
+
+
+def mirror(services: Mapping[str, Input[str]], endpoint: Endpoint, port: str) -> Manifest:
+    """The copy of requests for the shadow."""
+    shadow = endpoint.shadow
+    if shadow is None:
+        raise ValueError("the endpoint has no shadow")
+    target = reference("Service", services[shadow.variant]) | {"port": PORTS[port]}
+    copy: Manifest = {"backendRef": target}
+    percent = 100.0 if shadow.percent is None else shadow.percent
+    if percent < 100:
+        copy["fraction"] = {"numerator": round(percent * 10_000), "denominator": 1_000_000}
+    return {"type": "RequestMirror", "requestMirror": copy}

@@ -1,0 +1,116 @@
+"""What each class of gateway can do, as data: one entry a class.
+
+Sources are the implementations' own lists of supported Gateway API features. What a class cannot do is
+refused before anything is made; what merely answers a little differently (`variant_header`, `unknown_pin`) is
+left out, and `docs/kubernetes.md` says so.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .base import Problem
+from .endpoint import Endpoint
+
+
+class GatewayClass(Enum):
+    """An implementation of the Gateway API."""
+
+    ENVOY = "envoy"
+    """Envoy Gateway."""
+    GKE = "gke"
+    """Google's global external Application Load Balancer, by the GKE Gateway controller."""
+    GKE_INTERNAL = "gke-internal"
+    """Google's internal Application Load Balancer, by the GKE Gateway controller."""
+    AWS_ALB = "aws-alb"
+    """An AWS Application Load Balancer, by the AWS Load Balancer Controller."""
+    AWS_LATTICE = "aws-lattice"
+    """Amazon VPC Lattice, by the AWS Gateway API Controller."""
+    ISTIO = "istio"
+    """Istio's gateway."""
+
+
+class Feature(Enum):
+    """What an endpoint may ask of its gateway."""
+
+    GRPC = "grpc"
+    MIRROR = "mirror"
+    MIRROR_SHARE = "mirror share"
+    TIMEOUT = "timeout"
+    RETRIES = "retries"
+    RATE_LIMIT = "rate limit"
+    ACCESS = "access"
+    BREAKER = "breaker"
+    OUTLIERS = "outliers"
+    VARIANT_HEADER = "variant header"
+    UNKNOWN_PIN = "unknown pin"
+
+
+@dataclass(frozen=True)
+class Class:
+    """One implementation."""
+
+    title: str
+    """As its authors call it."""
+    gateway_class: str
+    """The GatewayClass that its installation makes."""
+    features: frozenset[Feature]
+    ports: frozenset[int] = field(default_factory=frozenset)
+    """The ports that it can listen on; all where there are none."""
+
+
+_F = Feature
+
+CLASSES: Mapping[GatewayClass, Class] = {
+    GatewayClass.ENVOY: Class("Envoy Gateway", "envoy-gateway", frozenset(Feature)),
+    GatewayClass.ISTIO: Class(
+        "Istio",
+        "istio",
+        frozenset({_F.GRPC, _F.MIRROR, _F.MIRROR_SHARE, _F.TIMEOUT, _F.VARIANT_HEADER}),
+    ),
+    GatewayClass.GKE: Class(
+        "the GKE Gateway controller",
+        "gke-l7-global-external-managed",
+        frozenset({_F.GRPC, _F.MIRROR}),
+        frozenset({80, 443}),
+    ),
+    GatewayClass.GKE_INTERNAL: Class(
+        "the GKE Gateway controller", "gke-l7-rilb", frozenset({_F.GRPC, _F.MIRROR}), frozenset({80, 443})
+    ),
+    GatewayClass.AWS_ALB: Class("the AWS Load Balancer Controller", "aws-alb", frozenset({_F.GRPC})),
+    GatewayClass.AWS_LATTICE: Class(
+        "the AWS Gateway API Controller", "amazon-vpc-lattice", frozenset({_F.GRPC}), frozenset({80, 443})
+    ),
+}
+
+
+def unsupported(endpoint: Endpoint, name: GatewayClass) -> Iterator[Problem]:
+    """What an endpoint asks for that gateways of this class cannot do, and what to do about it."""
+    has = CLASSES[name].features
+    who = f"gateways of class `{name.value}` ({CLASSES[name].title})"
+    if endpoint.shadow and Feature.MIRROR not in has:
+        yield ("shadow",), f"{who} cannot copy requests; leave `shadow` out, or use class envoy or istio"
+    elif endpoint.shadow and endpoint.shadow.percent != 100 and Feature.MIRROR_SHARE not in has:
+        yield (
+            ("shadow", "percent"),
+            f"{who} copy all requests or none; set it to 100, or use class envoy or istio",
+        )
+    if "timeout_ms" in endpoint.model_fields_set and Feature.TIMEOUT not in has:
+        yield ("timeout_ms",), f"{who} have no time limit a route; leave it out, or use class envoy or istio"
+    if "retries" in endpoint.model_fields_set and endpoint.retries and Feature.RETRIES not in has:
+        yield ("retries",), f"{who} decide about retries themselves; leave it out, or use class envoy"
+    for field_name, feature in (("access", Feature.ACCESS), ("rate_limit", Feature.RATE_LIMIT)):
+        if getattr(endpoint, field_name) and feature not in has:
+            yield (
+                (field_name,),
+                f"{who} do not do this by the Gateway API; leave it out and use their own policies, or use "
+                "class envoy",
+            )
+    protection = endpoint.protection
+    for field_name, feature in (("max_requests", Feature.BREAKER), ("eject_after_errors", Feature.OUTLIERS)):
+        if protection and getattr(protection, field_name) and feature not in has:
+            yield (
+                ("protection", field_name),
+                f"{who} do not do this by the Gateway API; leave it out and use their own policies, or use "
+                "class envoy",
+            )

@@ -1,0 +1,1 @@
+"""Estates on a real cluster."""

@@ -1,0 +1,114 @@
+"""A stack of the project's own program on the cluster that the tests use."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toolchain.engine import engine
+from toolchain.lock import ROOT
+
+NAME = "test"
+STAND_IN = ROOT / "tests" / "cluster" / "provider" / "bin"
+
+
+class ClusterStack:
+    """One stack in a temporary folder; its namespace goes with it."""
+
+    def __init__(self, kubeconfig: Path, project: str) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="se-"))
+        self.folder = self.home / project
+        self.namespace = f"{project}-{NAME}"
+        (self.folder / "config").mkdir(parents=True)
+        (self.home / "backend").mkdir()
+        settings = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+        settings["name"] = project
+        settings["runtime"]["options"]["virtualenv"] = sys.prefix
+        settings["stackConfigDir"] = "config"
+        settings["plugins"]["providers"][0]["path"] = str(ROOT / "components")
+        settings["backend"] = {"url": f"file://{self.home / 'backend'}"}
+        (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
+        (self.folder / "stacks").symlink_to(ROOT / "stacks")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
+        # Where the official provider can be had, it is on PATH or fetched; else the stand-in plays its part.
+        path = [str(engine()), str(Path(sys.prefix) / "bin"), os.environ["PATH"]]
+        official = shutil.which("pulumi-resource-kubernetes")
+        self.env = kept | {
+            "PATH": os.pathsep.join(path if official else [str(STAND_IN), *path]),
+            "KUBECONFIG": str(kubeconfig),
+            "PULUMI_HOME": str(self.home / "pulumi"),
+            "PULUMI_CONFIG_PASSPHRASE": "",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "NO_COLOR": "1",
+        }
+        self.pulumi("stack", "init", NAME)
+
+    def configure(self, **blocks: Any) -> None:
+        """Write the stack file."""
+        prefix = f"{self.folder.name}:"
+        config = {f"{prefix}{name}": block for name, block in {"platform": "kubernetes", **blocks}.items()}
+        file = self.folder / "config" / f"Pulumi.{NAME}.yaml"
+        salt = yaml.safe_load(file.read_text()).get("encryptionsalt") if file.exists() else None
+        kept = {"encryptionsalt": salt} if salt else {}
+        file.write_text(yaml.safe_dump({"config": config, **kept}))
+
+    def pulumi(self, *words: str, check: bool = True, seconds: int = 900) -> str:
+        """Run pulumi; what it said."""
+        done = subprocess.run(
+            ["pulumi", "--non-interactive", *words],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+        said = done.stdout + done.stderr
+        assert not check or done.returncode == 0, f"`pulumi {' '.join(words)}` failed:\n{said}"
+        assert check or done.returncode, f"`pulumi {' '.join(words)}` was expected to fail:\n{said}"
+        return said
+
+    def up(self, *words: str, check: bool = True) -> str:
+        """`pulumi up`."""
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", NAME, *words, check=check)
+
+    def outputs(self) -> Mapping[str, Any]:
+        """The stack's outputs."""
+        done = subprocess.run(
+            ["pulumi", "stack", "output", "--json", "--stack", NAME],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+    def kubectl(self, *words: str) -> Any:
+        """What `kubectl` says of this stack's namespace, as JSON."""
+        command = ["kubectl", "--namespace", self.namespace, *words, "--output", "json"]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout) if done.stdout else None
+
+    def close(self) -> None:
+        """Remove everything, and check that nothing is left."""
+        try:
+            self.pulumi("destroy", "--yes", "--skip-preview", "--stack", NAME, seconds=600)
+            found = subprocess.run(
+                ["kubectl", "get", "namespace", self.namespace],
+                env=self.env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert found.returncode, f"namespace {self.namespace} is still there"
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)

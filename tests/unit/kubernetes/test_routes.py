@@ -1,0 +1,188 @@
+"""Gateways and routes: who gets which request."""
+
+import json
+from typing import Any
+
+import pytest
+
+from components.spec import EstateSpec, SpecError, validate
+from components.spec.gateway_classes import CLASSES, Feature, GatewayClass
+
+TWO = {"blue": {"model": "s3://m/1"}, "green": {"model": "s3://m/2"}}
+
+
+def endpoint(**more: Any) -> dict[str, Any]:
+    return {"digits": {"variants": TWO, "traffic": {"blue": 90, "green": 10}, **more}}
+
+
+def rules(objects: Any, kind: str = "HTTPRoute") -> list[dict[str, Any]]:
+    return list(objects[kind, "digits"]["spec"]["rules"])
+
+
+def weights(rule: Any) -> dict[str, int]:
+    return {backend["name"]: backend["weight"] for backend in rule["backendRefs"]}
+
+
+@pytest.mark.parametrize(("kind", "port"), [("HTTPRoute", 8080), ("GRPCRoute", 8081)])
+def test_weights_are_divided_for_rest_and_grpc_alike(render: Any, kind: str, port: int) -> None:
+    last = rules(render(endpoints=endpoint()), kind)[-1]
+    assert weights(last) == {"digits-blue": 90, "digits-green": 10}
+    for backend in last["backendRefs"]:
+        assert (backend["group"], backend["kind"], backend["port"]) == ("", "Service", port)
+
+
+def test_a_variant_without_a_share_is_written_down_with_none(render: Any) -> None:
+    last = rules(render(endpoints=endpoint(traffic={"blue": 100})))[-1]
+    assert weights(last) == {"digits-blue": 100, "digits-green": 0}
+
+
+def test_rest_and_grpc_have_host_names_of_their_own(render: Any) -> None:
+    objects = render(endpoints=endpoint(), gateway={"domain": "models.example.com"})
+    assert objects["HTTPRoute", "digits"]["spec"]["hostnames"] == ["digits.models.example.com"]
+    assert objects["GRPCRoute", "digits"]["spec"]["hostnames"] == ["digits-grpc.models.example.com"]
+    listener = objects["Gateway", "gateway"]["spec"]["listeners"][0]
+    assert listener["hostname"] == "*.models.example.com"
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
+def test_a_pin_leads_to_its_variant_alone(render: Any, kind: str) -> None:
+    found = {}
+    for rule in rules(render(endpoints=endpoint(pin_header="x-try")), kind):
+        for match in rule.get("matches", []):
+            for header in match.get("headers", []):
+                if header["type"] == "Exact":
+                    assert header["name"] == "x-try"
+                    found[header["value"]] = weights(rule)
+    assert found == {"blue": {"digits-blue": 100}, "green": {"digits-green": 100}}
+
+
+def test_a_pin_that_names_nobody_is_not_answered_by_chance(render: Any) -> None:
+    objects = render(endpoints=endpoint())
+    *pins, unknown, _ = rules(objects)
+    assert len(pins) == 2
+    assert "backendRefs" not in unknown
+    name = unknown["filters"][0]["extensionRef"]["name"]
+    answer = objects["HTTPRouteFilter", name]["spec"]["directResponse"]
+    assert answer["statusCode"] == 404
+    assert "blue, green" in json.loads(answer["body"]["inline"])["error"]
+
+
+def test_clients_see_who_answered(render: Any) -> None:
+    (backend, _) = rules(render(endpoints=endpoint()))[-1]["backendRefs"]
+    modifier = backend["filters"][0]["responseHeaderModifier"]
+    assert modifier == {"set": [{"name": "x-variant", "value": "blue"}]}
+
+
+@pytest.mark.parametrize(
+    ("percent", "fraction"),
+    [(100, None), (10, {"numerator": 100_000, "denominator": 1_000_000}), (0.5, {"numerator": 5000,
+    "denominator": 1_000_000})],
+)  # fmt: skip
+def test_a_share_of_the_requests_is_copied(render: Any, percent: float, fraction: Any) -> None:
+    shadow = {"variant": "green", "percent": percent}
+    objects = render(endpoints=endpoint(traffic={"blue": 100}, shadow=shadow))
+    for kind, port in (("HTTPRoute", 8080), ("GRPCRoute", 8081)):
+        *pins, last = rules(objects, kind)
+        mirror = last["filters"][0]["requestMirror"]
+        assert mirror["backendRef"] == {"group": "", "kind": "Service", "name": "digits-green", "port": port}
+        assert mirror.get("fraction") == fraction
+        assert not [
+            pin for pin in pins if any(one["type"] == "RequestMirror" for one in pin.get("filters", []))
+        ]
+
+
+def test_the_time_limit_holds_for_rest_and_grpc(render: Any) -> None:
+    objects = render(endpoints=endpoint(timeout_ms=2500))
+    timed = [rule for rule in rules(objects) if "backendRefs" in rule]
+    assert {rule["timeouts"]["request"] for rule in timed} == {"2500ms"}
+    policy = objects["BackendTrafficPolicy", "digits"]["spec"]
+    assert policy["timeout"]["http"]["requestTimeout"] == "2500ms"
+    assert {target["kind"] for target in policy["targetRefs"]} == {"HTTPRoute", "GRPCRoute"}
+
+
+def test_only_requests_that_nobody_answered_are_sent_again(render: Any) -> None:
+    retry = render(endpoints=endpoint(retries=2))["BackendTrafficPolicy", "digits"]["spec"]["retry"]
+    assert retry["numRetries"] == 2
+    assert set(retry["retryOn"]["triggers"]) == {"connect-failure", "refused-stream", "reset"}
+    assert "retry" not in render(endpoints=endpoint(retries=0))["BackendTrafficPolicy", "digits"]["spec"]
+
+
+def test_protection_access_and_rate_limit_become_policies(render: Any) -> None:
+    more = {
+        "protection": {"max_requests": 500, "eject_after_errors": 5, "eject_s": 20},
+        "rate_limit": {"requests": 100, "per": "minute"},
+        "access": {"jwt": {"issuer": "https://i", "jwks_uri": "https://i/keys", "audiences": ["serving"]}},
+    }
+    objects = render(endpoints=endpoint(**more))
+    policy = objects["BackendTrafficPolicy", "digits"]["spec"]
+    assert policy["circuitBreaker"]["maxParallelRequests"] == 500
+    assert policy["healthCheck"]["passive"]["consecutive5XxErrors"] == 5
+    assert policy["rateLimit"]["local"]["rules"] == [{"limit": {"requests": 100, "unit": "Minute"}}]
+    (provider,) = objects["SecurityPolicy", "digits"]["spec"]["jwt"]["providers"]
+    assert (provider["issuer"], provider["audiences"]) == ("https://i", ["serving"])
+    keys = render(endpoints=endpoint(access={"api_keys": {"secret": "keys"}}))["SecurityPolicy", "digits"][
+        "spec"
+    ]
+    assert keys["apiKeyAuth"]["credentialRefs"] == [{"group": "", "kind": "Secret", "name": "keys"}]
+
+
+def test_tls_and_its_certificate(render: Any) -> None:
+    gateway = render(gateway={"tls": {"secret": "models-tls", "issuer": "letsencrypt"}})["Gateway", "gateway"]
+    (listener,) = gateway["spec"]["listeners"]
+    assert (listener["protocol"], listener["port"]) == ("HTTPS", 443)
+    assert listener["tls"]["certificateRefs"] == [{"group": "", "kind": "Secret", "name": "models-tls"}]
+    assert gateway["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
+
+
+def test_an_existing_gateway_is_attached_to(render: Any) -> None:
+    objects = render(gateway={"existing": "infra/public"})
+    assert ("Gateway", "gateway") not in objects
+    (parent,) = objects["HTTPRoute", "digits"]["spec"]["parentRefs"]
+    assert (parent["namespace"], parent["name"]) == ("infra", "public")
+
+
+def test_googles_load_balancer_is_told_where_health_is(render: Any) -> None:
+    objects = render(gateway={"gateway_class": "gke"}, endpoints=endpoint())
+    check = objects["HealthCheckPolicy", "digits-blue"]["spec"]
+    assert check["default"]["config"]["httpHealthCheck"]["requestPath"] == "/v2/health/ready"
+    assert check["targetRef"] == {"group": "", "kind": "Service", "name": "digits-blue"}
+    assert "timeouts" not in rules(objects)[-1]
+
+
+@pytest.mark.parametrize("name", list(GatewayClass))
+def test_routes_hold_only_what_the_class_can_do(render: Any, name: GatewayClass) -> None:
+    objects = render(gateway={"gateway_class": name.value}, endpoints=endpoint())
+    has = CLASSES[name].features
+    last = rules(objects)[-1]
+    assert ("timeouts" in last) is (Feature.TIMEOUT in has)
+    assert ("filters" in last["backendRefs"][0]) is (Feature.VARIANT_HEADER in has)
+    assert (("BackendTrafficPolicy", "digits") in objects) is (name is GatewayClass.ENVOY)
+
+
+@pytest.mark.parametrize("name", [name for name in GatewayClass if name is not GatewayClass.ENVOY])
+@pytest.mark.parametrize(
+    ("field", "value", "feature"),
+    [
+        ("shadow", {"variant": "green"}, Feature.MIRROR),
+        ("shadow", {"variant": "green", "percent": 1}, Feature.MIRROR_SHARE),
+        ("timeout_ms", 1000, Feature.TIMEOUT),
+        ("retries", 3, Feature.RETRIES),
+        ("rate_limit", {"requests": 1}, Feature.RATE_LIMIT),
+        ("access", {"api_keys": {"secret": "x"}}, Feature.ACCESS),
+        ("protection", {"max_requests": 1}, Feature.BREAKER),
+        ("protection", {"eject_after_errors": 1}, Feature.OUTLIERS),
+    ],
+)
+def test_what_a_class_cannot_do_is_refused_and_the_rest_is_not(
+    name: GatewayClass, field: str, value: Any, feature: Feature
+) -> None:
+    one = {"variants": TWO, "traffic": {"blue": 100}, field: value}
+    stack = {"platform": "kubernetes", "gateway": {"gateway_class": name.value}, "endpoints": {"digits": one}}
+    if feature in CLASSES[name].features:
+        validate(EstateSpec, stack)
+        return
+    with pytest.raises(SpecError) as caught:
+        validate(EstateSpec, stack)
+    ((path, message),) = caught.value.problems
+    assert path[:3] == ("endpoints", "digits", field)
+    assert name.value in message
