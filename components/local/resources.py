@@ -83,6 +83,7 @@ class Route(pulumi.CustomResource):
 
     url: Output[str]
     grpc: Output[str]
+    traffic: Output[dict[str, int]]
 
     def __init__(
         self,
