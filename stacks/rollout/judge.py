@@ -128,9 +128,9 @@ def _verdict(is_good: bool, is_bad: bool) -> Verdict:
 def _errors(limits: ErrorAnalysis, window: Window, alpha: float, each: float) -> Check:
     limit = (0.5 if limits.max_increase is None else limits.max_increase) / 100
     counts = [(reading.failures, reading.requests) for reading in (window.candidate, window.stable)]
+    gap = difference(counts[0], counts[1], alpha)
+    estimate, high = float(gap.estimate), float(gap.high)
     low = float(difference(counts[0], counts[1], each).low)
-    high = float(difference(counts[0], counts[1], alpha).high)
-    estimate = float(difference(counts[0], counts[1], alpha).estimate)
     (failed, total), (stable_failed, stable_total) = counts
     return Check(
         "errors",

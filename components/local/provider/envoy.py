@@ -17,6 +17,10 @@ Json = dict[str, Any]
 # dies: this bounds the memory for it. A larger body is served too, but not retried.
 BUFFER_BYTES = 32 * 1024 * 1024
 
+# Each a tenth above the one before, from half a millisecond to a minute: whether one variant is half as slow
+# again as another cannot be told with buckets that are wider than that.
+LATENCY_EDGES_MS = tuple(round(0.5 * 1.1**power, 4) for power in range(124))
+
 _TYPE = "type.googleapis.com/envoy"
 # One of the two protocols a variant speaks, and the port of its process group.
 _PROTOCOLS = ("http", "grpc")
@@ -29,6 +33,13 @@ def bootstrap(name: str) -> Json:
     return {
         "node": {"id": name, "cluster": "serving-estate"},
         "admin": {"address": _address("@admin@")},
+        # What a rollout reads: histograms are told a second late at most, and fine enough to compare.
+        "stats_flush_interval": "1s",
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"suffix": "upstream_rq_time"}, "buckets": list(LATENCY_EDGES_MS)}
+            ]
+        },
         "dynamic_resources": {
             "lds_config": _file("@data@/listeners.json"),
             "cds_config": _file("@data@/clusters.json"),

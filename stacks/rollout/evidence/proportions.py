@@ -71,16 +71,14 @@ def interval(
     centre = np.where(n > 0, s / np.maximum(n, 1), 0.5)
     least = _evidence(s, n, mixture) - np.log(1 / alpha)
 
-    def end(outside: float) -> Numbers:
-        # M is convex in p with its least value at s/n, so each side holds one crossing.
-        near, far = centre.copy(), np.full_like(centre, outside)
-        for _ in range(_STEPS):
-            middle = (near + far) / 2
-            out = _log_likelihood(middle, s, n) <= least
-            far, near = np.where(out, middle, far), np.where(out, near, middle)
-        return far
-
-    return end(0.0), end(1.0)
+    # M is convex in p with its least value at s/n, so each side holds one crossing: both are halved at once.
+    near = np.stack([centre, centre])
+    far = np.stack([np.zeros_like(centre), np.ones_like(centre)])
+    for _ in range(_STEPS):
+        middle = (near + far) / 2
+        out = _log_likelihood(middle, s, n) <= least
+        far, near = np.where(out, middle, far), np.where(out, near, middle)
+    return far[0], far[1]
 
 
 @dataclass(frozen=True)

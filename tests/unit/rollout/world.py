@@ -3,6 +3,7 @@ killed."""
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ class World:
             count = self.counts[name]
             count[0] += 1
             count[1] += self.random.random() < share
-            count[2][next(i for i, edge in enumerate(EDGES) if took <= edge)] += 1
+            count[2][bisect_left(EDGES, took)] += 1
 
     # Drivers
 
