@@ -149,6 +149,34 @@ class Analysis(Spec):
     project's folder."""
 
 
+class Users(Spec):
+    """What tells one user from another, so that each stays with the variant that the first request got."""
+
+    header: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        examples=["x-user"],
+        json_schema_extra={
+            "kind": "a header's name: up to 63 lower-case letters, digits and `-`, a letter first"
+        },
+    )
+    """A header that holds something of the user's own. A request without it may go to any variant."""
+
+    cookie: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        examples=["session"],
+        json_schema_extra={"kind": "a cookie's name: up to 64 letters, digits, `_` and `-`"},
+    )
+    """A cookie instead. A request without it may go to any variant."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Users":
+        if (self.header is None) == (self.cookie is None):
+            reject([((), "say either `header` or `cookie`, e.g. {header: x-user}")])
+        return self
+
+
 class Rollout(Spec):
     """Who moves the weights: `estate rollout`, by evidence, and no longer `traffic`.
 
@@ -169,6 +197,9 @@ class Rollout(Spec):
         default=None, ge=1, le=99, examples=[50], json_schema_extra={"unit": "per cent"}
     )
     """The candidate's share in an a/b rollout; 50 where nothing is said."""
+
+    users: Users | None = Field(default=None, examples=[{"header": "x-user"}])
+    """Let users stay with their variant in an a/b rollout; without it requests are divided one by one."""
 
     alpha: float | None = Field(
         default=0.05, ge=0.0001, le=0.5, examples=[0.05], json_schema_extra={"unit": "probability"}
@@ -219,6 +250,7 @@ class Rollout(Spec):
         owners = {
             "steps": Strategy.CANARY,
             "percent": Strategy.AB,
+            "users": Strategy.AB,
             "keep_warm_s": Strategy.BLUE_GREEN,
         }
         for field, owner in owners.items():

@@ -263,11 +263,13 @@ class Driver:
             file = self._folder / outcome.file
             found = outcomes.read(file, state.outcomes_from, state.candidate, state.stable)
         all_at_once = stage.percent == 100
+        # Users differ in how much they ask for: the division of their requests says nothing.
+        is_divided = stage.percent is not None and not all_at_once and not state.rollout.users
         window = Window(
             candidate=candidate,
             stable=(state.reference or Reading()) if all_at_once else stable,
             edges=state.edges,
-            share=None if stage.percent is None or all_at_once else stage.percent / 100,
+            share=stage.percent / 100 if is_divided and stage.percent else None,
             outcomes=found,
         )
         judged = [one for one in state.plan if one.percent != 0]

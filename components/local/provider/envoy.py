@@ -154,6 +154,7 @@ def route_configuration(
     pin_header: str,
     timeout_seconds: float,
     retries: int,
+    users: Mapping[str, str] | None = None,
 ) -> Json:
     """The weights, pins and mirror of one endpoint.
 
@@ -165,6 +166,8 @@ def route_configuration(
         pin_header: a request whose header of this name holds a variant's name goes to that variant.
         timeout_seconds: for the whole request, retries included.
         retries: how often a request may be sent again after a connection failed or was reset.
+        users: `{"header": name}` or `{"cookie": name}` of what tells users apart, who then stay with their
+            variant for as long as the weights do; None to divide requests one by one.
     """
     common: Json = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
     pins: list[Json] = []
@@ -175,6 +178,9 @@ def route_configuration(
             action = common | _split(endpoint, {variant: 100}, protocol)
             pins.append({"match": _match(protocol, [pinned]), "route": action})
         action = common | _split(endpoint, weights, protocol)
+        if users:
+            action["weighted_clusters"]["use_hash_policy"] = True
+            action["hash_policy"] = [_hash_of(users)]
         if shadow:
             action["request_mirror_policies"] = [
                 {
@@ -201,6 +207,12 @@ def route_configuration(
             }
         ],
     }
+
+
+def _hash_of(users: Mapping[str, str]) -> Json:
+    if "cookie" in users:
+        return {"cookie": {"name": users["cookie"]}}
+    return {"header": {"header_name": users["header"]}}
 
 
 def weights(routes: Json) -> dict[str, int]:

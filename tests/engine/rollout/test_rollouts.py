@@ -2,12 +2,14 @@
 
 import json
 import time
+import urllib.request
 from typing import Any
 
 import pytest
 
 from tests.engine.local.load import Load
 from tests.engine.local.stack import LocalStack
+from tests.engine.local.tiny import ENDPOINT
 from tests.engine.rollout.conftest import Estate, kill
 
 
@@ -16,7 +18,7 @@ def failures(load: Load) -> list[Any]:
 
 
 def rolled_back(estate: Estate) -> None:
-    """It took one run of the engine: 10 s at most, but where this machine is too busy for any to take that."""
+    """It took one run of the engine: 10 s at most, but where a machine is too busy for that."""
     took = float(estate.record("moved")["at"] - estate.record("decided")["at"])
     usual = next(record["took_s"] for record in estate.journal() if record["event"] == "moved")
     print(f"[rollout] back at 0 % in {took:.1f} s; the first move took {usual} s")
@@ -157,3 +159,28 @@ def retire(stack: LocalStack) -> None:
 )
 def test_what_cannot_be_is_explained(estate: Estate, arguments: list[str], message: str):
     assert message in estate.run(*arguments, code=1)
+
+
+def test_users_stay_with_their_variant(estate: Estate):
+    analysis = {"outcome": {"file": "outcomes.jsonl"}}
+    estate.configure(
+        "blue",
+        "good",
+        strategy="a/b",
+        steps=None,
+        users={"header": "x-user"},
+        analysis=analysis,
+        weights={"blue": 50, "good": 50},
+    )
+    estate.stack.up()
+    found: dict[str, set[str]] = {}
+    url = estate.stack.url(ENDPOINT)
+    for number in range(300):
+        user = f"user-{number % 60}"
+        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={"x-user": user})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            found.setdefault(user, set()).add(answer.headers["x-variant"])
+    assert all(len(variants) == 1 for variants in found.values())
+    assert {name for variants in found.values() for name in variants} == {"blue", "good"}
+    estate.configure(weights={"blue": 100})
+    estate.stack.up()

@@ -87,6 +87,7 @@ def _routes(properties: Properties) -> envoy.Json:
                 endpoint=properties["name"],
                 weights=_weights(properties),
                 shadow=properties.get("shadow"),
+                users=properties.get("users"),
                 pin_header=properties["pin_header"],
                 timeout_seconds=properties["timeout_ms"] / 1000,
                 retries=properties["retries"],
