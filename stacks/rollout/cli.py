@@ -123,6 +123,12 @@ def _start(args: argparse.Namespace) -> int:
             idle = [spec.shadow.variant]
         if not args.to and len(idle) != 1:
             raise RolloutError(f"say which variant is to take over, with --to; without requests: {idle}")
+        candidate = args.to or idle[0]
+        if spec.rollout.kind is not Strategy.SHADOW and spec.shadow and spec.shadow.variant == candidate:
+            raise RolloutError(
+                f"{candidate} is the endpoint's shadow, whose answers are thrown away; remove `shadow:` from "
+                "the stack file and run `pulumi up` before it gets requests"
+            )
         outcome = spec.rollout.looks_at.outcome
         block = spec.rollout.model_dump(mode="json", exclude_unset=True, exclude={"weights"})
         from_ = size(stack.folder / outcome.file) if outcome else 0
@@ -131,7 +137,7 @@ def _start(args: argparse.Namespace) -> int:
             placement,
             block,
             args.endpoint,
-            args.to or idle[0],
+            candidate,
             outcomes_from=from_,
             stack=args.stack,
         )

@@ -18,9 +18,12 @@ class Reading:
 
     def since(self, before: "Reading") -> "Reading":
         """What was counted after `before`; a counter that is behind has begun anew since."""
-        if self.requests < before.requests or len(self.latency) != len(before.latency):
+        if self.requests < before.requests:
             return self
-        times = [max(now - then, 0) for now, then in zip(self.latency, before.latency, strict=True)]
+        # With other buckets than before, what was counted in them is not known.
+        alike = len(self.latency) == len(before.latency)
+        both = zip(self.latency, before.latency, strict=True) if alike else ()
+        times = [max(now - then, 0) for now, then in both]
         return Reading(self.requests - before.requests, max(self.failures - before.failures, 0), times)
 
     def plus(self, more: "Reading") -> "Reading":

@@ -97,3 +97,7 @@ def test_counters_that_began_anew_are_counted_from_nothing():
     before = Reading(100, 5, [60, 40])
     assert Reading(130, 6, [80, 50]).since(before) == Reading(30, 1, [20, 10])
     assert Reading(30, 1, [20, 10]).since(before) == Reading(30, 1, [20, 10])
+
+
+def test_requests_are_counted_where_the_buckets_are_others_than_before():
+    assert Reading(130, 6, [80, 30, 20]).since(Reading(100, 5, [100])) == Reading(30, 1, [])
