@@ -41,6 +41,7 @@ class Estate:
     """A stack, and `estate rollout` on it."""
 
     def __init__(self) -> None:
+        self.begun: list[subprocess.Popen[bytes]] = []
         self.stack = LocalStack().init()
         models = self.stack.home / "models"
         self.models = {
@@ -85,7 +86,7 @@ class Estate:
     def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Begin `estate rollout`, in a process group of its own."""
         with (self.stack.home / "estate.log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*arguments),
                 cwd=self.stack.folder,
                 env=self.stack.env,
@@ -94,6 +95,15 @@ class Estate:
                 stderr=log,
                 process_group=0,
             )
+        self.begun.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill the drivers that a test has left."""
+        for process in self.begun:
+            if process.poll() is None:
+                kill(process, group=True)
+        self.begun.clear()
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.run("status", "--json")))
@@ -119,7 +129,7 @@ class Estate:
     def load(self) -> Load:
         return Load(self.stack.url(ENDPOINT), request, kept=12, new=2, pause=0.01)
 
-    def wait_for(self, true: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    def wait_for(self, true: Callable[[], Any], what: str, seconds: float = 300) -> Any:
         """Wait for something; what the drivers said is shown where it does not come."""
         deadline = time.monotonic() + seconds
         while not (value := true()):
@@ -147,14 +157,18 @@ def estate_session() -> Iterator[Estate]:
         estate.stack.up()
         yield estate
     finally:
+        estate.end()
         estate.stack.remove()
 
 
 @pytest.fixture
-def estate(estate_session: Estate) -> Estate:
-    """The stack as each test finds it: `blue` has all requests."""
+def estate(estate_session: Estate) -> Iterator[Estate]:
+    """The stack as each test finds it: `blue` has all requests, and no rollout is under way."""
+    if estate_session.journal() and estate_session.journal()[-1]["event"] != "finished":
+        estate_session.run("abort")
     if estate_session.weights() != {"blue": 100}:
         estate_session.configure(weights={"blue": 100})
         estate_session.stack.up()
     estate_session.configure()
-    return estate_session
+    yield estate_session
+    estate_session.end()

@@ -84,7 +84,7 @@ def test_a_driver_that_is_killed_at_every_state_is_replaced(estate: Estate):
         assert held["pid"] == process.pid
         if estate.status()["result"] is None:
             assert "drives this rollout" in estate.run("start", "--to", "good", code=1)
-        assert process.wait(timeout=120) == 0, (estate.stack.home / "estate.log").read_text()
+        assert process.wait(timeout=300) == 0, (estate.stack.home / "estate.log").read_text()
     load.report(f"a good version, its driver killed {len(moments)} times")
     assert failures(load) == []
     assert set(load.values()) == {"2"}
@@ -106,7 +106,7 @@ def test_the_gateway_is_down_and_nothing_is_promoted_and_others_may_run_the_engi
         assert estate.stack.changes() == {}, "nor does it while weights are shared"
         assert estate.weights() in ({"blue": 75, "good": 25}, {"good": 100})
         estate.run("abort")
-        assert process.wait(timeout=120) == 3
+        assert process.wait(timeout=300) == 3
     assert failures(load) == []
     assert estate.weights() == {"blue": 100}
 
