@@ -20,7 +20,7 @@ from tests.engine.rollout import faults
 ROLLOUT: dict[str, Any] = {
     "steps": [{"percent": 25}, {"percent": 100}],
     "min_samples": 100,
-    "max_time_s": 120,
+    "max_time_s": 900,
     "analysis": {
         "errors": {"max_increase": 0.5},
         # Of a machine that does other things as well.
@@ -76,7 +76,7 @@ class Estate:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=500,
         )
         said = done.stdout + done.stderr
         assert done.returncode == code, said
