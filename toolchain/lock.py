@@ -49,7 +49,11 @@ class Lock:
 
 
 LOCKS = (
-    Lock("local", "what `make up` needs: no cloud's SDK", extras=("local", "examples", "policies", "rollout")),
+    Lock(
+        "local",
+        "what `make up` needs: no cloud's SDK",
+        extras=("local", "examples", "policies", "rollout"),
+    ),
     Lock(
         "dev",
         "that, and what `make test`, `lint` and `types` need",

@@ -76,7 +76,7 @@ class Estate:
             capture_output=True,
             text=True,
             check=False,
-            timeout=500,
+            timeout=560,
         )
         said = done.stdout + done.stderr
         assert done.returncode == code, said
