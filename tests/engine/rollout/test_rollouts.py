@@ -65,14 +65,17 @@ def test_a_driver_that_is_killed_at_every_state_is_replaced(estate: Estate):
     moments = ["checked", "moving", "moved", "counting", "observed", "decided", "moving", "counting"]
     with estate.load() as load:
         for number, event in enumerate(moments):
+            before = estate.journal()
             process = estate.begin(*(["start", "--to", "good"] if number == 0 else ["resume"]))
-            known = len(estate.journal()) if number else 0
 
-            def seen(known: int = known, event: str = event, first: bool = number == 0) -> bool:
+            def seen(before: Any = before, event: str = event) -> bool:
                 records = estate.journal()
-                new = records if first and records and records[0]["candidate"] == "good" else records[known:]
-                return any(record["event"] == event for record in new)
+                same = before and records[0] == before[0]
+                return any(record["event"] == event for record in records[len(before) if same else 0 :])
 
+            if number == 0:
+                begun = before[0] if before else None
+                estate.wait_for(lambda begun=begun: estate.journal()[:1] not in ([], [begun]), "its start")
             estate.wait_for(seen, f"record `{event}`")
             kill(process, group=bool(number % 2))
             status = estate.status()
