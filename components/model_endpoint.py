@@ -125,9 +125,15 @@ class ModelEndpoint(ComponentResource):
         self.variants = Output.all(
             **{
                 key: Output.all(
-                    model=variant.model, weight=endpoint.shares[key], addresses=servers[key].addresses
+                    model=variant.model,
+                    weight=_weight(route, key),
+                    addresses=servers[key].addresses,
                 )
                 for key, variant in endpoint.variants.items()
             }
         )
         self.register_outputs({"url": self.url, "grpc": self.grpc, "variants": self.variants})
+
+
+def _weight(route: TrafficRoute, variant: str) -> Output[int]:
+    return route.weights.apply(lambda weights: int(weights.get(variant, 0)))

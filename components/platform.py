@@ -72,10 +72,12 @@ class GatewayParts:
 
 @dataclass(frozen=True)
 class RouteParts:
-    """The address of an endpoint: a base URL for REST and `host:port` for gRPC."""
+    """The address of an endpoint: a base URL for REST and `host:port` for gRPC, and the weights in use."""
 
     url: Output[str]
     grpc: Output[str]
+    weights: Output[dict[str, int]] | None = None
+    """None where the platform does not tell."""
 
 
 class Platform(Protocol):

@@ -37,6 +37,9 @@ class TrafficRoute(ComponentResource):
     grpc: Output[str]
     """`host:port` for gRPC requests."""
 
+    weights: Output[dict[str, int]]
+    """The weights in use, in per cent by variant: a rollout may have moved them."""
+
     def __init__(self, name: str, args: TrafficRouteArgs, opts: ResourceOptions | None = None) -> None:
         """Lead requests from the gateway to the services."""
         super().__init__("serving-estate:index:TrafficRoute", name, {}, opts)
@@ -45,4 +48,5 @@ class TrafficRoute(ComponentResource):
         settings = args.get("settings") or GatewaySettings()
         parts = where.route(name, args["gateway"], args["services"], args["endpoint"], settings, self)
         self.url, self.grpc = parts.url, parts.grpc
-        self.register_outputs({"url": self.url, "grpc": self.grpc})
+        self.weights = parts.weights or Output.from_input(args["endpoint"].shares)
+        self.register_outputs({"url": self.url, "grpc": self.grpc, "weights": self.weights})

@@ -49,11 +49,15 @@ class Lock:
 
 
 LOCKS = (
-    Lock("local", "what `make up` needs: no cloud's SDK", extras=("local", "examples", "policies")),
+    Lock(
+        "local",
+        "what `make up` needs: no cloud's SDK",
+        extras=("local", "examples", "policies", "rollout"),
+    ),
     Lock(
         "dev",
         "that, and what `make test`, `lint` and `types` need",
-        extras=("local", "examples", "policies", "test"),
+        extras=("local", "examples", "policies", "rollout", "test"),
         groups=("dev",),
         same_as="local",
     ),

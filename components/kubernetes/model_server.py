@@ -5,9 +5,8 @@ What may cost requests is decided here:
 - A change rolls: the new replica is ready before an old one is told to stop, and an old one goes on answering
   for `drain_s`, until gateways and kube-proxies have noticed.
 - Liveness is whether the port takes connections. A check over HTTP waits behind the requests of a busy
-server,
-  and restarting a server because it is busy makes the others busier; the server itself replaces workers
-  that hang.
+  server, and restarting a server because it is busy makes the others busier; the server itself replaces
+  workers that hang.
 - Settings lie in a ConfigMap that is named for its content, so that old replicas keep theirs while new ones
   start, and a rollout that fails leaves the old ones as they were.
 """

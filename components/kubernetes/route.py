@@ -41,11 +41,18 @@ def route(
     # A service's handle is `name.namespace`; a variant that has just been made is there before its route.
     names = {key: Output.from_input(service).apply(_first) for key, service in services.items()}
     namespace = Output.from_input(next(iter(services.values()))).apply(_second)
-    http = make(name, http_route(name, namespace, gateway, names, endpoint, settings), parent)
-    grpc = make(name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent)
-    policies = _POLICIES.get(settings.implementation)
-    for part, manifest in policies(name, namespace, names, endpoint).items() if policies else ():
+    wanted = _POLICIES.get(settings.implementation)
+    # First what the routes refer to: a route whose filter is not there yet answers with an error.
+    policies = [
         make(f"{name}-{part}" if part else name, manifest, parent)
+        for part, manifest in (wanted(name, namespace, names, endpoint) if wanted else {}).items()
+    ]
+    http = make(
+        name, http_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies
+    )
+    grpc = make(
+        name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies
+    )
     rest, remote = addresses(name, settings)
     return RouteParts(http.known(rest), grpc.known(remote))
 

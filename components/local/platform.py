@@ -97,8 +97,9 @@ def route(
     parent: Resource,
 ) -> RouteParts:
     """A listener of the Envoy."""
-    way = Route(name, gateway, services, endpoint, ResourceOptions(parent=parent))
-    return RouteParts(way.url, way.grpc)
+    kept = ["traffic"] if endpoint.weights_are_kept else []
+    way = Route(name, gateway, services, endpoint, ResourceOptions(parent=parent, ignore_changes=kept))
+    return RouteParts(way.url, way.grpc, way.traffic)
 
 
 def monitoring(

@@ -93,6 +93,7 @@ class Route(pulumi.CustomResource):
 
     url: Output[str]
     grpc: Output[str]
+    traffic: Output[dict[str, int]]
 
     def __init__(
         self,
@@ -103,12 +104,14 @@ class Route(pulumi.CustomResource):
         opts: ResourceOptions | None = None,
     ) -> None:
         """`services`: the `service` of each variant's servers; `endpoint`: how requests are divided."""
+        users = endpoint.rollout.users if endpoint.rollout else None
         inputs = {
             "name": name,
             "gateway": gateway,
             "services": services,
             "traffic": endpoint.shares,
             "shadow": endpoint.shadow.model_dump() if endpoint.shadow else None,
+            "users": users.model_dump(exclude_none=True) if users else None,
             "pin_header": endpoint.pin_header,
             "timeout_ms": endpoint.timeout_ms,
             "retries": endpoint.retries,

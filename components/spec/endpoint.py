@@ -9,6 +9,7 @@ from .access import Access, Protection, RateLimit
 from .base import Problem, Spec, in_yaml, near_miss, reject
 from .names import VARIANT, wrong_name
 from .resources import Placement, Resources
+from .rollout import Rollout, wrong_rollout
 from .scaling import Scaling
 from .slo import Slo
 from .sources import MODEL, wrong_model
@@ -109,6 +110,9 @@ class Endpoint(Spec):
     shadow: Shadow | None = Field(default=None, examples=[{"variant": "green", "percent": 10}])
     """Copy a share of the requests to a variant, to see how it would do."""
 
+    rollout: Rollout | None = Field(default=None, examples=[{"strategy": "canary"}])
+    """Let evidence move the weights, with `estate rollout`; `traffic` is then only where they begin."""
+
     pin_header: str | None = Field(
         default="x-variant",
         pattern=r"^[a-z][a-z0-9-]{0,62}$",
@@ -155,7 +159,9 @@ class Endpoint(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> "Endpoint":
-        reject([*self._wrong_names(), *self._wrong_traffic(), *self._wrong_shadow(), *self._wrong_pin()])
+        rollout = wrong_rollout(self.rollout, self.variants, self.shadow is not None)
+        own = (*self._wrong_names(), *self._wrong_traffic(), *self._wrong_shadow(), *self._wrong_pin())
+        reject([*own, *rollout])
         return self
 
     def _wrong_names(self) -> Iterator[Problem]:
@@ -217,9 +223,16 @@ class Endpoint(Spec):
     @property
     def shares(self) -> dict[str, int]:
         """Each variant's share of the requests in per cent, those with none included."""
+        if self.rollout and self.rollout.weights:
+            return {name: self.rollout.weights.get(name, 0) for name in self.variants}
         if self.traffic is None:
             return dict.fromkeys(self.variants, 100)
         return {name: self.traffic.get(name, 0) for name in self.variants}
+
+    @property
+    def weights_are_kept(self) -> bool:
+        """Whether weights that are in use stay as they are, because a rollout owns them."""
+        return self.rollout is not None and self.rollout.weights is None
 
     def replicas(self, variant: str) -> int:
         """The number of replicas of a variant that always run."""

@@ -123,13 +123,18 @@ class EstateSpec(Spec):
                     yield (
                         (*at, "variants", key, "model"),
                         f"`{variant.model}` is a path on this machine, where pods cannot read it; register "
-                        f"the "
-                        "model (models:/name/1) or put it into a store (s3://, gs://, https://)",
+                        "the model (models:/name/1) or put it into a store (s3://, gs://, https://)",
                     )
             if f"{name}-grpc" in self.endpoints:
                 yield (
                     ("endpoints", f"{name}-grpc"),
                     f"`{name}-grpc` is where endpoint `{name}` answers gRPC requests; rename one of them",
+                )
+            if endpoint.rollout:
+                yield (
+                    (*at, "rollout"),
+                    "rollouts are driven on `platform: local` only, as yet; leave `rollout` out and move the "
+                    "weights with `traffic`",
                 )
             yield from self._wrong_scaling(name, endpoint)
 

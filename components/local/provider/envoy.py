@@ -17,6 +17,10 @@ Json = dict[str, Any]
 # dies: this bounds the memory for it. A larger body is served too, but not retried.
 BUFFER_BYTES = 32 * 1024 * 1024
 
+# Each a tenth above the one before, from half a millisecond to a minute: whether one variant is half as slow
+# again as another cannot be told with buckets that are wider than that.
+LATENCY_EDGES_MS = tuple(round(0.5 * 1.1**power, 4) for power in range(124))
+
 _TYPE = "type.googleapis.com/envoy"
 # One of the two protocols a variant speaks, and the port of its process group.
 _PROTOCOLS = ("http", "grpc")
@@ -29,6 +33,13 @@ def bootstrap(name: str) -> Json:
     return {
         "node": {"id": name, "cluster": "serving-estate"},
         "admin": {"address": _address("@admin@")},
+        # What a rollout reads: histograms are told a second late at most, and fine enough to compare.
+        "stats_flush_interval": "1s",
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"suffix": "upstream_rq_time"}, "buckets": list(LATENCY_EDGES_MS)}
+            ]
+        },
         "dynamic_resources": {
             "lds_config": _file("@data@/listeners.json"),
             "cds_config": _file("@data@/clusters.json"),
@@ -143,6 +154,7 @@ def route_configuration(
     pin_header: str,
     timeout_seconds: float,
     retries: int,
+    users: Mapping[str, str] | None = None,
 ) -> Json:
     """The weights, pins and mirror of one endpoint.
 
@@ -154,6 +166,8 @@ def route_configuration(
         pin_header: a request whose header of this name holds a variant's name goes to that variant.
         timeout_seconds: for the whole request, retries included.
         retries: how often a request may be sent again after a connection failed or was reset.
+        users: `{"header": name}` or `{"cookie": name}` of what tells users apart, who then stay with their
+            variant for as long as the weights do; None to divide requests one by one.
     """
     common: Json = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
     pins: list[Json] = []
@@ -164,6 +178,9 @@ def route_configuration(
             action = common | _split(endpoint, {variant: 100}, protocol)
             pins.append({"match": _match(protocol, [pinned]), "route": action})
         action = common | _split(endpoint, weights, protocol)
+        if users:
+            action["weighted_clusters"]["use_hash_policy"] = True
+            action["hash_policy"] = [_hash_of(users)]
         if shadow:
             action["request_mirror_policies"] = [
                 {
@@ -190,6 +207,12 @@ def route_configuration(
             }
         ],
     }
+
+
+def _hash_of(users: Mapping[str, str]) -> Json:
+    if "cookie" in users:
+        return {"cookie": {"name": users["cookie"]}}
+    return {"header": {"header_name": users["header"]}}
 
 
 def weights(routes: Json) -> dict[str, int]:

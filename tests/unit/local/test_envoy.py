@@ -13,22 +13,28 @@ ROUTE = {"pin_header": "x-variant", "timeout_seconds": 30, "retries": 3}
 SHADOW = {"variant": "green", "percent": 0.5}
 
 
-def route(weights, shadow=None):
-    return envoy.route_configuration(endpoint="digits", weights=weights, shadow=shadow, **ROUTE)
+def route(weights, shadow=None, users=None):
+    return envoy.route_configuration(endpoint="digits", weights=weights, shadow=shadow, users=users, **ROUTE)
 
 
 @pytest.mark.parametrize(
-    ("weights", "shadow"),
-    [({"blue": 100}, None), ({"blue": 90, "green": 10}, None), ({"blue": 100, "green": 0}, SHADOW)],
-    ids=["one", "two", "shadow"],
+    ("weights", "shadow", "users"),
+    [
+        ({"blue": 100}, None, None),
+        ({"blue": 90, "green": 10}, None, None),
+        ({"blue": 100, "green": 0}, SHADOW, None),
+        ({"blue": 50, "green": 50}, None, {"header": "x-user"}),
+        ({"blue": 50, "green": 50}, None, {"cookie": "session"}),
+    ],
+    ids=["one", "two", "shadow", "users-by-header", "users-by-cookie"],
 )
-def test_envoy_accepts_it(tmp_path: Path, weights, shadow):
+def test_envoy_accepts_it(tmp_path: Path, weights, shadow, users):
     """As static configuration, because Envoy's check does not read the dynamic files."""
     services = {name: str(tmp_path / name) for name in weights}
     listener = envoy.listener("digits", 18080, tmp_path / "routes.json")
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     manager.pop("rds")
-    manager["route_config"] = {k: v for k, v in route(weights, shadow).items() if k != "@type"}
+    manager["route_config"] = {k: v for k, v in route(weights, shadow, users).items() if k != "@type"}
     static = {
         "listeners": [{k: v for k, v in listener.items() if k != "@type"}],
         "clusters": [

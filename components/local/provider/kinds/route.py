@@ -63,7 +63,9 @@ class Route(Kind):
         found = read_json(config / f"{name}.rds.json")
         if found is None or not (config / "routes" / f"{name}.json").exists():
             raise Gone
-        read = {**state, "traffic": envoy.weights(found)}
+        weights = envoy.weights(found)
+        same = {k: v for k, v in weights.items() if v} == {k: v for k, v in state["traffic"].items() if v}
+        read = {**state, "traffic": state["traffic"] if same else weights}
         if found["resources"] != _routes(read)["resources"]:
             raise Gone
         return read
@@ -83,14 +85,31 @@ def _routes(properties: Properties) -> envoy.Json:
         [
             envoy.route_configuration(
                 endpoint=properties["name"],
-                weights=dict(sorted(properties["traffic"].items())),
+                weights=_weights(properties),
                 shadow=properties.get("shadow"),
+                users=properties.get("users"),
                 pin_header=properties["pin_header"],
                 timeout_seconds=properties["timeout_ms"] / 1000,
                 retries=properties["retries"],
             )
         ]
     )
+
+
+def _weights(properties: Properties) -> dict[str, int]:
+    """The weights of the variants that there are; those of a rollout may not know all of them, or more.
+
+    Raises:
+        RuntimeError: a variant that gets requests is not there any more.
+    """
+    traffic, services = properties["traffic"], properties["services"]
+    gone = [f"{name} ({share} %)" for name, share in traffic.items() if share and name not in services]
+    if gone:
+        raise RuntimeError(
+            f"endpoint {properties['name']}: {', '.join(gone)} still gets requests and cannot be removed; "
+            "a rollout owns the weights: promote or abort it first (`estate rollout`)"
+        )
+    return {name: traffic.get(name, 0) for name in sorted(services)}
 
 
 def _owner(properties: Properties) -> str:

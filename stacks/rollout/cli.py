@@ -1,0 +1,296 @@
+"""`estate rollout`: begin, watch and steer rollouts from a shell, from CI or from a job in a cluster."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.spec.rollout import Rollout, Strategy
+
+from .driver import Driver, begin
+from .errors import LeaseLostError, RolloutError
+from .journal import Journal, Record
+from .lease import Lease, living
+from .notify import Notifier, sentence
+from .outcomes import size
+from .placement import PulumiStack, load_requests
+from .sources import MetricsSource
+from .state import Phase, Result, State, fold
+
+PROMOTED, FAILED, ROLLED_BACK, TAKEN_OVER = 0, 1, 3, 4
+"""Exit codes: 3 for a rollout that was rolled back or stopped, 4 where another driver has taken over."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except LeaseLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return TAKEN_OVER
+    except RolloutError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the rollout is where it was: `estate rollout resume` goes on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="estate", description="Operations on a running estate.")
+    rollouts = parser.add_subparsers(required=True).add_parser(
+        "rollout", help="move an endpoint's requests to another variant, by evidence", description=__doc__
+    )
+    commands = rollouts.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, help_: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=help_, description=help_)
+        found.set_defaults(run=run)
+        found.add_argument("endpoint", help="the endpoint's name")
+        found.add_argument("--stack", "-s", default="local", help="the stack (default: local)")
+        found.add_argument("--cwd", "-C", type=Path, default=Path(), help="the project's folder")
+        found.add_argument("--journals", type=Path, default=_journals(), help=f"default: {_journals()}")
+        return found
+
+    def drives(found: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        found.add_argument("--prometheus", metavar="URL", help="read metrics from here, not from the gateway")
+        found.add_argument("--clusters", metavar="REGEX", help="names of Envoy's clusters in Prometheus")
+        found.add_argument("--tick", type=float, default=1.0, metavar="S", help="seconds between looks")
+        found.add_argument("--webhook", metavar="URL", help="Slack-compatible (or ESTATE_WEBHOOK)")
+        found.add_argument("--grafana", metavar="URL", help="annotate (or ESTATE_GRAFANA, GRAFANA_TOKEN)")
+        return found
+
+    start = drives(command("start", _start, "begin a rollout and drive it to its end"))
+    start.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
+    status = command("status", _status, "show where a rollout is")
+    status.add_argument("--watch", "-w", action="store_true", help="keep showing it until it is over")
+    status.add_argument("--json", action="store_true", help="for programs")
+    command("pause", _pause, "stay at the present share; what is worse is still rolled back")
+    drives(command("resume", _resume, "go on: after a pause, or in place of a driver that died"))
+    promote = command("promote", _promote, "go on to the next step without waiting for evidence")
+    promote.add_argument("--full", action="store_true", help="to the end, past all steps")
+    drives(command("abort", _abort, "roll back; drives it itself where no driver is alive"))
+    history = command("history", _history, "list what happened")
+    history.add_argument("--json", action="store_true", help="the records as they are")
+    report = command("report", _report, "write a report that is one HTML file")
+    report.add_argument(
+        "--output", "-o", type=Path, default=Path("rollout.html"), help="default: %(default)s"
+    )
+    return parser
+
+
+def _journals() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "serving-estate" / "rollouts"
+
+
+def _open(args: argparse.Namespace) -> tuple[PulumiStack, Journal]:
+    stack = PulumiStack(args.cwd, args.stack, args.endpoint, args.journals)
+    return stack, Journal(stack.home)
+
+
+def _source(args: argparse.Namespace, stack: PulumiStack) -> MetricsSource:
+    if args.prometheus:
+        from .sources.prometheus import Prometheus
+
+        return Prometheus(args.prometheus, *([args.clusters] if args.clusters else []))
+    from .sources.envoy import EnvoyStatistics
+
+    gateway = stack.present().gateway
+    if not gateway:
+        raise RolloutError("the stack does not say where its gateway's statistics are; use --prometheus")
+    return EnvoyStatistics(gateway)
+
+
+def _start(args: argparse.Namespace) -> int:
+    stack, journal = _open(args)
+    spec = stack.spec()
+    if spec.rollout is None:
+        raise RolloutError(
+            f"endpoint {args.endpoint} has no `rollout:` in its stack file; with `rollout: {{}}` weights are "
+            "moved by evidence and no longer by `traffic`"
+        )
+    _readable(spec.rollout, stack.folder)
+    with Lease(stack.home) as lease:
+        placement = stack.present()
+        idle = [name for name, share in placement.weights.items() if not share]
+        if spec.rollout.kind is Strategy.SHADOW and spec.shadow and not args.to:
+            idle = [spec.shadow.variant]
+        if not args.to and len(idle) != 1:
+            raise RolloutError(f"say which variant is to take over, with --to; without requests: {idle}")
+        candidate = args.to or idle[0]
+        if spec.rollout.kind is not Strategy.SHADOW and spec.shadow and spec.shadow.variant == candidate:
+            raise RolloutError(
+                f"{candidate} is the endpoint's shadow, whose answers are thrown away; remove `shadow:` from "
+                "the stack file and run `pulumi up` before it gets requests"
+            )
+        outcome = spec.rollout.looks_at.outcome
+        block = spec.rollout.model_dump(mode="json", exclude_unset=True, exclude={"weights"})
+        from_ = size(stack.folder / outcome.file) if outcome else 0
+        begun = begin(
+            journal,
+            placement,
+            block,
+            args.endpoint,
+            candidate,
+            outcomes_from=from_,
+            stack=args.stack,
+        )
+        return _drive(args, stack, journal, lease, begun)
+
+
+def _readable(rollout: Rollout, folder: Path) -> None:
+    """Find what is wrong with the files of the analysis before anything begins."""
+    looks_at = rollout.looks_at
+    named = [looks_at.golden, looks_at.agreement.requests if looks_at.agreement else None]
+    for name in named:
+        if name:
+            load_requests(folder / name)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    stack, journal = _open(args)
+    state = _current(journal)
+    if state.is_paused:
+        journal.append("resumed")
+    if living(stack.home):
+        print(f"{args.endpoint}: its driver goes on")
+        return 0
+    with Lease(stack.home) as lease:
+        return _take_over(args, stack, journal, lease)
+
+
+def _abort(args: argparse.Namespace) -> int:
+    stack, journal = _open(args)
+    _current(journal)
+    journal.append("asked", what="abort")
+    if living(stack.home):
+        print(f"{args.endpoint}: its driver rolls back; `estate rollout status {args.endpoint}` shows it")
+        return 0
+    with Lease(stack.home) as lease:
+        _take_over(args, stack, journal, lease)
+    return 0
+
+
+def _take_over(args: argparse.Namespace, stack: PulumiStack, journal: Journal, lease: Lease) -> int:
+    before = lease.before or {}
+    record = journal.append("taken over", **{"from": before.get("who", "nobody"), "epoch": lease.epoch})
+    return _drive(args, stack, journal, lease, record)
+
+
+def _drive(
+    args: argparse.Namespace, stack: PulumiStack, journal: Journal, lease: Lease, first: Record
+) -> int:
+    notifier = Notifier.from_environment(args.webhook, args.grafana)
+
+    def told(record: Record, state: State) -> None:
+        text = sentence(record, state)
+        if text:
+            print(f"{time.strftime('%H:%M:%S', time.localtime(record['at']))} {text}", flush=True)
+        notifier.told(record, state)
+
+    try:
+        source = _source(args, stack)
+        driver = Driver(journal, stack, source, lease, stack.folder, tick_s=args.tick, told=told)
+        told(first, driver.state)
+        state = driver.run()
+    finally:
+        notifier.close()
+    return PROMOTED if state.result is Result.PROMOTED else ROLLED_BACK
+
+
+def _pause(args: argparse.Namespace) -> int:
+    _, journal = _open(args)
+    _current(journal)
+    journal.append("paused")
+    return 0
+
+
+def _promote(args: argparse.Namespace) -> int:
+    stack, journal = _open(args)
+    _current(journal)
+    journal.append("asked", what="promote fully" if args.full else "promote")
+    if not living(stack.home):
+        print(f"no driver is alive; `estate rollout resume {args.endpoint}` goes on, and then promotes")
+    return 0
+
+
+def _current(journal: Journal) -> State:
+    state = fold(journal.last())
+    if state is None or state.phase is Phase.OVER:
+        raise RolloutError("no rollout is under way; begin one with `estate rollout start`")
+    return state
+
+
+def _status(args: argparse.Namespace) -> int:
+    _, journal = _open(args)
+    if args.json:
+        state = fold(journal.last())
+        print(json.dumps(_summary(state, journal) if state else None))
+        return 0
+    from rich.console import Console
+    from rich.live import Live
+
+    from .view import page
+
+    console = Console()
+    if not args.watch:
+        console.print(page(journal))
+        return 0
+    with (
+        Live(page(journal), console=console, auto_refresh=False) as live,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        while (state := fold(journal.last())) is None or state.phase is not Phase.OVER:
+            time.sleep(1)
+            live.update(page(journal), refresh=True)
+    return 0
+
+
+def _summary(state: State, journal: Journal) -> dict[str, object]:
+    held = living(journal.folder)
+    return {
+        "id": state.id,
+        "candidate": state.candidate,
+        "stable": state.stable,
+        "phase": state.phase.value,
+        "stage": state.stage,
+        "weights": dict(state.weights),
+        "paused": state.is_paused,
+        "held": state.held_since is not None,
+        "driver": held and {key: held[key] for key in ("who", "host", "pid")},
+        "result": state.result and state.result.value,
+        "why": state.why,
+        "requests": state.affected.requests,
+        "failures": state.affected.failures,
+    }
+
+
+def _history(args: argparse.Namespace) -> int:
+    _, journal = _open(args)
+    state: State | None = None
+    for record in journal.records():
+        state = fold([record], state)
+        if args.json:
+            print(json.dumps(record))
+        elif state and (text := sentence(record, state)):
+            print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["at"])), text)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from .report import report
+
+    _, journal = _open(args)
+    args.output.write_text(report(journal.last()), encoding="utf-8")
+    print(f"written: {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

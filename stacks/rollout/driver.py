@@ -1,0 +1,393 @@
+"""The driver: looks, decides, moves weights, and writes down each of it before and after.
+
+It holds nothing that is not in the journal. One call of `tick` makes at most one step, so a driver that was
+killed anywhere is replaced by one that folds the journal and goes on.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.spec.rollout import OnTimeout, Strategy
+
+from . import checks, outcomes
+from .errors import BusyError, RolloutError, SourceDownError
+from .journal import Journal, Record
+from .judge import Evidence, Verdict, Window, judge
+from .placement import Placement, Stack
+from .readings import Reading, Snapshot
+from .sources import MetricsSource
+from .state import Phase, Result, State, fold
+
+GIVE_UP_AFTER = 5
+"""Moves to a larger share that fail one after the other, until it is rolled back instead."""
+
+LOOK_AT_STACK_S = 30.0
+"""How often is looked whether somebody else changed the variants or the weights."""
+
+
+class Lease(Protocol):
+    """What says that this driver is the only one."""
+
+    def check(self) -> None:
+        """Make sure that it still is.
+
+        Raises:
+            LeaseLostError: it is not.
+        """
+        ...
+
+
+Told = Callable[[Record, State], None]
+"""Is told of each record that was written, and of the state after it."""
+
+
+class Driver:
+    """Drives the last rollout of a journal to its end."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        stack: Stack,
+        source: MetricsSource,
+        lease: Lease,
+        folder: Path,
+        tick_s: float = 1.0,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        told: Told = lambda _record, _state: None,
+    ) -> None:
+        """Take over where the journal ends.
+
+        Args:
+            journal: of the endpoint, with a rollout that was started.
+            stack: the stack of the endpoint.
+            source: where the numbers come from.
+            lease: says that there is no other driver.
+            folder: the project's, for the files that the analysis names.
+            tick_s: seconds between looks.
+            clock: the time, in seconds; a rollout may outlive a process, so not a monotonic one.
+            sleep: waits for some seconds.
+            told: is told what happens.
+        """
+        self._journal, self._stack, self._source, self._lease = journal, stack, source, lease
+        self._folder, self._tick_s, self._clock, self._sleep, self._told = folder, tick_s, clock, sleep, told
+        self._looked = -math.inf
+        self._wrote = -math.inf
+        self._state: State | None = None
+        self._read = 0
+        self.evidence: Evidence | None = None
+
+    @property
+    def state(self) -> State:
+        """Where it is, from the journal: others may have asked for something.
+
+        Raises:
+            RolloutError: there is no rollout.
+        """
+        records, self._read = self._journal.since(self._read)
+        self._state = fold(records, self._state)
+        if self._state is None:
+            raise RolloutError("there is no rollout to drive; begin one with `estate rollout start`")
+        return self._state
+
+    def run(self) -> State:
+        """Drive it to its end.
+
+        Raises:
+            LeaseLostError: another driver has taken over.
+        """
+        while (state := self.state).phase is not Phase.OVER:
+            if not self.tick(state):
+                self._sleep(self._tick_s)
+        return state
+
+    def tick(self, state: State) -> bool:
+        """Make one step; whether there is more to do at once."""
+        self._lease.check()
+        if state.phase is not Phase.END:
+            if state.asked == "abort":
+                return self._decide(Result.ROLLED_BACK, f"{state.asked_by} asked for it")
+            changed = self._changed(state)
+            if changed:
+                return self._decide(*changed)
+        steps = {
+            Phase.CHECK: self._check,
+            Phase.MOVE: self._move,
+            Phase.OBSERVE: self._observe,
+            Phase.END: self._end,
+        }
+        return steps[state.phase](state)
+
+    def _write(self, event: str, **details: Any) -> bool:
+        self._lease.check()
+        record = self._journal.append(event, **details)
+        self._told(record, self.state)
+        return True
+
+    def _decide(self, result: Result, why: str) -> bool:
+        evidence = self.evidence.record() if self.evidence else None
+        return self._write("decided", decision=result.value, why=why, evidence=evidence)
+
+    # Before any requests
+
+    def _check(self, state: State) -> bool:
+        placement = self._stack.present()
+        candidate, stable = placement.variants[state.candidate], placement.variants[state.stable]
+        looks_at = state.rollout.looks_at
+        findings: dict[str, Any] = {}
+        why = None
+        if looks_at.golden:
+            why = checks.golden(self._folder / looks_at.golden, state.endpoint, candidate)
+        if looks_at.agreement and not why:
+            file = self._folder / looks_at.agreement.requests
+            alpha = state.rollout.alpha or 0.05
+            good, findings = checks.agreement(
+                looks_at.agreement, file, state.endpoint, candidate, stable, alpha
+            )
+            if not good:
+                why = (
+                    f"{findings['agreed']} of {findings['pairs']} answers agree, {findings['wanted']} % must"
+                )
+        self._write("checked", ok=why is None, why=why or "", agreement=findings)
+        return self._decide(Result.ROLLED_BACK, why) if why else True
+
+    # Weights
+
+    def _move(self, state: State) -> bool:
+        if state.target == dict(state.weights) and state.moving_to is None:
+            return self._write("moved", stage=state.stage, weights=state.target, took_s=0)
+        snapshot = self._read_source(state)
+        if snapshot is None:
+            return False  # nobody would see what the larger share does
+        why = f"rollout {state.id}: {state.candidate} to {state.here.name}"
+        return self._set(state, why, raw=_records(snapshot))
+
+    def _set(self, state: State, why: str, **more: Any) -> bool:
+        """Have the weights set; the intent is on the disk before, the fact after."""
+        if state.moving_to != state.target:
+            self._write("moving", stage=state.stage, weights=state.target, why=why, **more)
+        began = self._clock()
+        try:
+            self._stack.move(state.target, why)
+        except BusyError:
+            return False  # it is tried again at the next tick
+        except RolloutError as error:
+            self._write("move failed", error=str(error))
+            if state.phase is Phase.MOVE and state.failures + 1 >= GIVE_UP_AFTER:
+                return self._decide(Result.ROLLED_BACK, f"the weights could not be moved: {error}")
+            return False
+        took = round(self._clock() - began, 3)
+        return self._write("moved", stage=state.stage, weights=state.target, took_s=took)
+
+    def _changed(self, state: State) -> tuple[Result, str] | None:
+        """Whether somebody else changed what the rollout is about, and what then becomes of it."""
+        if state.moving_to is not None or self._clock() - self._looked < LOOK_AT_STACK_S:
+            return None
+        try:
+            placement = self._stack.present()
+        except RolloutError:
+            return None  # nothing can be told; the next move tells
+        self._looked = self._clock()
+        for name in (state.candidate, state.stable):
+            now = placement.variants.get(name)
+            if now is None or now.model != state.models[name]:
+                served = f"serves {now.model}" if now else "is not there any more"
+                return (
+                    Result.ROLLED_BACK,
+                    f"variant {name} {served}; when the rollout began it was {state.models[name]}",
+                )
+        if _positive(placement.weights) != _positive(state.weights):
+            return (
+                Result.STOPPED,
+                f"somebody else moved the weights to {placement.weights}; they are left as they are",
+            )
+        return None
+
+    # Evidence
+
+    def _observe(self, state: State) -> bool:
+        now, snapshot = self._clock(), self._read_source(state)
+        if snapshot is None:
+            return False
+        if state.held_since is not None:
+            return True  # it has just come back, and is seen so at the next look
+        if state.stage_began is None or len(snapshot.edges) != len(state.edges):
+            self._wrote = -math.inf
+            edges = [str(edge) for edge in snapshot.edges]
+            return self._write("counting", stage=state.stage, raw=_records(snapshot), edges=edges)
+        totals = _totals(state, snapshot)
+        elapsed = now - state.stage_began - state.held_s
+        self.evidence = evidence = self._weigh(state, totals)
+        decision = self._decision(state, evidence, elapsed)
+        # Often at first and then ever less: a long rollout must not fill the disk.
+        if decision or now - self._wrote >= max(self._tick_s, elapsed / 100):
+            self._wrote = now
+            self._write(
+                "observed",
+                stage=state.stage,
+                elapsed_s=round(elapsed, 3),
+                raw=_records(snapshot),
+                totals={name: one.record() for name, one in totals.items()},
+                evidence=evidence.record(),
+            )
+        if decision is None:
+            return False
+        what, why = decision
+        return self._write("decided", decision=what, why=why, evidence=evidence.record(), stage=state.stage)
+
+    def _read_source(self, state: State) -> Snapshot | None:
+        """The counters; None where they cannot be read, which holds everything."""
+        try:
+            snapshot = self._source.read(state.endpoint, [state.candidate, state.stable])
+        except SourceDownError as error:
+            if state.held_since is None:
+                self._write("held", why=str(error))
+            return None
+        if state.held_since is not None:
+            self._write("back")
+        return snapshot
+
+    def _weigh(self, state: State, totals: Mapping[str, Reading]) -> Evidence:
+        """The evidence of the stage; the decision about it comes after."""
+        stage = state.here
+        candidate, stable = totals[state.candidate], totals[state.stable]
+        if stage.percent == 0:
+            enough = stable.requests >= stage.min_samples
+            return Evidence(Verdict.PROMOTE if enough else Verdict.WAIT, [], stable.requests)
+        found: Mapping[str, Any] = {}
+        outcome = state.rollout.looks_at.outcome
+        if outcome:
+            file = self._folder / outcome.file
+            found = outcomes.read(file, state.outcomes_from, state.candidate, state.stable)
+        all_at_once = stage.percent == 100
+        # Users differ in how much they ask for: the division of their requests says nothing.
+        is_divided = stage.percent is not None and not all_at_once and not state.rollout.users
+        window = Window(
+            candidate=candidate,
+            stable=(state.reference or Reading()) if all_at_once else stable,
+            edges=state.edges,
+            share=stage.percent / 100 if is_divided and stage.percent else None,
+            outcomes=found,
+        )
+        judged = [one for one in state.plan if one.percent != 0]
+        alpha = state.rollout.alpha or 0.05
+        return judge(state.rollout.looks_at, window, alpha, len(judged), stage.min_samples)
+
+    def _decision(self, state: State, evidence: Evidence, elapsed: float) -> tuple[str, str] | None:
+        """What to do now and why; None to go on looking."""
+        stage = state.here
+        if evidence.verdict is Verdict.ROLL_BACK:
+            return Result.ROLLED_BACK.value, evidence.why
+        onward = Result.PROMOTED.value if state.is_last else "advance"
+        if state.asked == "promote fully":
+            return Result.PROMOTED.value, f"{state.asked_by} asked for it, against the steps"
+        if state.asked == "promote":
+            return onward, f"{state.asked_by} asked for it; the evidence said: {evidence.verdict.value}"
+        if state.is_paused:
+            return None
+        if evidence.verdict is Verdict.PROMOTE and elapsed >= stage.min_time_s:
+            return onward, evidence.why
+        hold = (state.rollout.on_timeout or OnTimeout.ROLL_BACK) is OnTimeout.HOLD
+        if elapsed >= stage.max_time_s and not hold:
+            return (
+                Result.ROLLED_BACK.value,
+                f"after {elapsed:.0f} s at {stage.name} there was not enough evidence: {evidence.why}",
+            )
+        return None
+
+    # The end
+
+    def _end(self, state: State) -> bool:
+        stays = state.result is Result.STOPPED or state.rollout.kind is Strategy.SHADOW
+        if not stays and (state.moving_to is not None or state.target != dict(state.weights)):
+            return self._set(state, f"rollout {state.id}: {state.result.value if state.result else ''}")
+        affected, after = state.affected, Reading()
+        try:
+            raw = self._source.read(state.endpoint, [state.candidate, state.stable])
+            before = state.raw.get(state.candidate)
+            if before and state.result is Result.ROLLED_BACK:
+                after = raw.variants[state.candidate].since(before)
+        except SourceDownError:
+            pass  # the end does not wait for it; what came while the weights moved is then not in the count
+        total = affected.plus(after)
+        return self._write(
+            "finished",
+            result=state.result.value if state.result else "",
+            why=state.why,
+            weights=dict(state.weights),
+            requests=total.requests,
+            failures=total.failures,
+        )
+
+
+def _positive(weights: Mapping[str, int]) -> dict[str, int]:
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def _records(snapshot: Snapshot) -> dict[str, Any]:
+    return {name: reading.record() for name, reading in snapshot.variants.items()}
+
+
+def _totals(state: State, snapshot: Snapshot) -> dict[str, Reading]:
+    """What was counted in this stage up to now."""
+    totals = {}
+    for name, reading in snapshot.variants.items():
+        more = reading.since(state.raw.get(name, reading))
+        totals[name] = state.totals.get(name, Reading()).plus(more)
+    return totals
+
+
+def begin(
+    journal: Journal,
+    placement: Placement,
+    rollout: Mapping[str, Any],
+    endpoint: str,
+    candidate: str,
+    **more: Any,
+) -> Record:
+    """Write down that a rollout begins.
+
+    Args:
+        journal: of the endpoint.
+        placement: the endpoint as it runs.
+        rollout: its block of the stack file, without defaults.
+        endpoint: its name.
+        candidate: the variant that is to take over.
+        more: further details for the record.
+
+    Raises:
+        RolloutError: it cannot begin: another one is under way, or the weights do not fit.
+    """
+    last = fold(journal.last())
+    if last is not None and last.phase is not Phase.OVER:
+        raise RolloutError(
+            f"rollout {last.id} of {endpoint} is not over ({last.phase.value}); go on with "
+            f"`estate rollout resume {endpoint}`, or end it with `estate rollout abort {endpoint}`"
+        )
+    if candidate not in placement.variants:
+        names = ", ".join(placement.variants)
+        raise RolloutError(f"endpoint {endpoint} has no variant {candidate}; it has {names}")
+    shares = _positive(placement.weights)
+    others = [name for name in shares if name != candidate]
+    if len(others) != 1 or shares.get(candidate):
+        raise RolloutError(
+            f"a rollout is from one variant that gets all requests to one that gets none, but endpoint "
+            f"{endpoint} has {placement.weights}; set `rollout.weights` in the stack file for one `pulumi "
+            f"up`, "
+            f"or remove `rollout` and set `traffic`"
+        )
+    number = sum(1 for record in journal.records() if record["event"] == "started") + 1
+    return journal.append(
+        "started",
+        id=f"{endpoint}-{number}",
+        endpoint=endpoint,
+        candidate=candidate,
+        stable=others[0],
+        rollout=dict(rollout),
+        models={name: variant.model for name, variant in placement.variants.items()},
+        weights=placement.weights,
+        **more,
+    )

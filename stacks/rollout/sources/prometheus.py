@@ -1,0 +1,67 @@
+"""Envoy's statistics as a Prometheus keeps them: for gateways of many replicas."""
+
+import json
+import re
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from ..errors import SourceDownError
+from ..readings import Snapshot
+from ..web import fetch
+from .counters import BUCKET, BY_CLASS, COMPLETED, snapshot
+from .exposition import Series
+
+
+class Prometheus:
+    """Instant queries for the counters of the endpoint's clusters.
+
+    A replica of the gateway that goes away takes its counts with it: the sum falls, which is taken for a new
+    beginning. Up to the next reading its requests are then counted as if they were new, once.
+    """
+
+    def __init__(self, url: str, clusters: str = "{endpoint}/{variant}/(http|grpc)") -> None:
+        """Remember where to ask.
+
+        Args:
+            url: of the server, e.g. http://prometheus:9090.
+            clusters: a regular expression for the names of a variant's clusters in the gateway, in which
+                {endpoint} and {variant} are filled in.
+        """
+        self._url, self._clusters = url.rstrip("/"), clusters
+
+    def read(self, endpoint: str, variants: Sequence[str]) -> Snapshot:
+        """The counters now.
+
+        Raises:
+            SourceDownError: Prometheus does not answer, or has no such series: a scrape may be missing.
+        """
+        patterns = {
+            name: self._clusters.replace("{endpoint}", re.escape(endpoint)).replace("{variant}", name)
+            for name in variants
+        }
+        selector = f'envoy_cluster_name=~"{"|".join(patterns.values())}"'.replace("\\", "\\\\")
+        found: list[Series] = []
+        for query in (
+            f"sum by (envoy_cluster_name) ({COMPLETED}{{{selector}}})",
+            f"sum by (envoy_cluster_name, envoy_response_code_class) ({BY_CLASS}{{{selector}}})",
+            f"sum by (envoy_cluster_name, le) ({BUCKET}{{{selector}}})",
+        ):
+            name = next(name for name in (COMPLETED, BY_CLASS, BUCKET) if name in query)
+            found += [Series(name, labels, value) for labels, value in self._ask(query)]
+        if not any(one.name == COMPLETED for one in found):
+            raise SourceDownError(f"{self._url} has no series {COMPLETED}{{{selector}}}; is Envoy scraped?")
+
+        def variant_of(cluster: str) -> str | None:
+            return next((name for name, text in patterns.items() if re.fullmatch(text, cluster)), None)
+
+        return snapshot(found, variants, variant_of)
+
+    def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        try:
+            status, body = fetch(f"{self._url}/api/v1/query?{urlencode({'query': query})}", timeout=10)
+            answer = json.loads(body)
+        except (OSError, ValueError) as error:
+            raise SourceDownError(f"Prometheus at {self._url}: {error}") from error
+        if status != 200 or answer.get("status") != "success":
+            raise SourceDownError(f"Prometheus at {self._url}: {answer.get('error', status)}")
+        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]

@@ -1,0 +1,189 @@
+"""Rollouts with the real engine, gateway and servers, under load: right decisions, counted damage."""
+
+import json
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.engine.local.load import Load
+from tests.engine.local.stack import LocalStack
+from tests.engine.local.tiny import ENDPOINT
+from tests.engine.rollout.conftest import Estate, kill
+
+
+def failures(load: Load) -> list[Any]:
+    return [answer for answer in load.answers if answer.failure]
+
+
+def rolled_back(estate: Estate) -> None:
+    """It took one run of the engine: 10 s at most, but where a machine is too busy for that."""
+    took = float(estate.record("moved")["at"] - estate.record("decided")["at"])
+    usual = next(record["took_s"] for record in estate.journal() if record["event"] == "moved")
+    print(f"[rollout] back at 0 % in {took:.1f} s; the first move took {usual} s")
+    assert took < max(10, 3 * usual)
+    assert estate.weights() == {"blue": 100}
+
+
+def test_a_version_that_answers_wrongly_gets_no_request(estate: Estate):
+    with estate.load() as load:
+        said = estate.run("start", "--to", "wrong", code=3)
+    assert "golden request 0" in said
+    assert "beyond the tolerance" in said
+    assert failures(load) == []
+    assert set(load.values()) == {"2"}
+    assert estate.record("finished")["requests"] == 0
+
+
+def test_a_version_that_fails_two_per_cent_is_rolled_back_and_its_damage_is_counted(estate: Estate):
+    with estate.load() as load:
+        said = estate.run("start", "--to", "failing", code=3)
+    load.report("a version that fails 2 % of the requests")
+    assert "rolled back" in said
+    broken, finished = failures(load), estate.record("finished")
+    assert {answer.variant for answer in broken} == {"failing"}, "nothing else was lost"
+    assert len(broken) == finished["failures"]
+    answered = sum(answer.variant == "failing" for answer in load.answers)
+    assert answered == finished["requests"]
+    assert answered < 0.35 * len(load.answers), "the step allowed for a quarter"
+    print(f"[rollout] {answered} requests of {len(load.answers)} affected, {len(broken)} failed")
+    rolled_back(estate)
+
+
+def test_a_slow_version_is_rolled_back(estate: Estate):
+    with estate.load() as load:
+        said = estate.run("start", "--to", "slow", code=3)
+    load.report("a slow version")
+    assert "quantile" in said
+    assert failures(load) == []
+    rolled_back(estate)
+
+
+def test_a_driver_that_is_killed_at_every_state_is_replaced(estate: Estate):
+    """And a good version gets there, whatever happens on the way."""
+    moments = ["checked", "moving", "moved", "counting", "observed", "decided", "moving", "counting"]
+    with estate.load() as load:
+        for number, event in enumerate(moments):
+            before = estate.journal()
+            process = estate.begin(*(["start", "--to", "good"] if number == 0 else ["resume"]))
+
+            def seen(before: Any = before, event: str = event) -> bool:
+                records = estate.journal()
+                same = before and records[0] == before[0]
+                return any(record["event"] == event for record in records[len(before) if same else 0 :])
+
+            if number == 0:
+                begun = before[0] if before else None
+                estate.wait_for(lambda begun=begun: estate.journal()[:1] not in ([], [begun]), "its start")
+            estate.wait_for(seen, f"record `{event}`")
+            kill(process, group=bool(number % 2))
+            status = estate.status()
+            assert status["driver"] is None
+            assert status["result"] is None
+        assert "NOBODY drives it" in estate.run("status")
+        process = estate.begin("resume")
+        held = estate.wait_for(lambda: estate.status()["driver"], "a driver")
+        assert held["pid"] == process.pid
+        if estate.status()["result"] is None:
+            assert "drives this rollout" in estate.run("start", "--to", "good", code=1)
+        assert process.wait(timeout=300) == 0, (estate.stack.home / "estate.log").read_text()
+    load.report(f"a good version, its driver killed {len(moments)} times")
+    assert failures(load) == []
+    assert set(load.values()) == {"2"}
+    assert estate.record("finished")["result"] == "promoted"
+    assert estate.weights() == {"good": 100}
+
+
+def test_the_gateway_is_down_and_nothing_is_promoted_and_others_may_run_the_engine(estate: Estate):
+    with estate.load() as load:
+        process = estate.begin("start", "--to", "good", "--prometheus", "http://127.0.0.1:1")
+        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "held"], "a record `held`")
+        estate.stack.up()
+        assert estate.stack.changes() == {}, "somebody else's run finds nothing to do"
+        assert estate.weights() == {"blue": 100}
+        kill(process, group=True)
+        process = estate.begin("resume")
+        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        estate.stack.up()
+        assert estate.stack.changes() == {}, "nor does it while weights are shared"
+        assert estate.weights() in ({"blue": 75, "good": 25}, {"good": 100})
+        estate.run("abort")
+        assert process.wait(timeout=300) == 3
+    assert failures(load) == []
+    assert estate.weights() == {"blue": 100}
+
+
+def test_a_good_version_takes_over_and_the_old_one_is_retired(estate: Estate):
+    estate.configure(steps=[{"percent": 1}, {"percent": 25}, {"percent": 100}])
+    configured = json.loads(json.dumps({"errors": {"max_increase": 10}, "golden": "golden.json"}))
+    configured["latency"] = {"quantile": 0.5, "max_ratio": 3.0, "slack_ms": 150}
+    estate.configure(
+        steps=[{"percent": 1}, {"percent": 25}, {"percent": 100}], min_samples=20, analysis=configured
+    )
+    with estate.load() as load:
+        estate.run("start", "--to", "good")
+        assert estate.weights() == {"good": 100}
+        # What is not in the stack file any more goes, and the weights stay where they are.
+        estate.configure("good", "wrong", "slow", "failing")
+        retire(estate.stack)
+        until = time.monotonic()
+        estate.wait_for(lambda: sum(load.values(since=until).values()) > 50, "answers")
+    load.report("1 -> 25 -> 100 %, and the old version removed")
+    assert failures(load) == []
+    assert set(load.values()) == {"2"}
+    assert estate.weights() == {"good": 100}
+    moved = [record["weights"]["good"] for record in estate.journal() if record["event"] == "moved"]
+    assert moved == [1, 25, 100]
+    estate.run("report", "--output", str(estate.stack.home / "report.html"))
+    page = (estate.stack.home / "report.html").read_text()
+    assert page.count("<svg") >= 3
+    assert "http" not in page.replace("http://127.0.0.1", "")
+    estate.configure()
+    estate.stack.up()
+
+
+def retire(stack: LocalStack) -> None:
+    """Take `blue` out of the stack file, and run the engine."""
+    file = stack.folder / "config" / "Pulumi.test.yaml"
+    file.write_text(file.read_text().replace("blue: 100", "good: 100"))
+    stack.up()
+    assert stack.changes()["ModelServer tiny-blue"] == "delete"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["start", "--to", "gren"], "has no variant gren"),
+        (["start"], "say which variant is to take over, with --to"),
+        (["pause"], "no rollout is under way"),
+        (["start", "--to", "good", "--cwd", "/"], "there is no Pulumi.yaml in / or above"),
+    ],
+)
+def test_what_cannot_be_is_explained(estate: Estate, arguments: list[str], message: str):
+    assert message in estate.run(*arguments, code=1)
+
+
+def test_users_stay_with_their_variant(estate: Estate):
+    analysis = {"outcome": {"file": "outcomes.jsonl"}}
+    estate.configure(
+        "blue",
+        "good",
+        strategy="a/b",
+        steps=None,
+        users={"header": "x-user"},
+        analysis=analysis,
+        weights={"blue": 50, "good": 50},
+    )
+    estate.stack.up()
+    found: dict[str, set[str]] = {}
+    url = estate.stack.url(ENDPOINT)
+    for number in range(300):
+        user = f"user-{number % 60}"
+        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={"x-user": user})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            found.setdefault(user, set()).add(answer.headers["x-variant"])
+    assert all(len(variants) == 1 for variants in found.values())
+    assert {name for variants in found.values() for name in variants} == {"blue", "good"}
+    estate.configure(weights={"blue": 100})
+    estate.stack.up()

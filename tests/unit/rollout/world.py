@@ -1,0 +1,143 @@
+"""A stack and its gateway that exist in memory only, with a clock that jumps, and drivers that can be
+killed."""
+
+import math
+import random
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stacks.rollout.driver import Driver, begin
+from stacks.rollout.errors import BusyError, SourceDownError
+from stacks.rollout.journal import Journal
+from stacks.rollout.placement import Placement, Variant
+from stacks.rollout.readings import Reading, Snapshot
+from stacks.rollout.state import State
+
+EDGES = [*(1.1**power for power in range(1, 90)), math.inf]
+
+
+class Killed(BaseException):
+    """The driver died here."""
+
+
+@dataclass
+class Behaviour:
+    """How a variant does."""
+
+    fails: float = 0.0
+    ms: float = 5.0
+    failing_share: Callable[[int], float] | None = None
+    """The share of failures at a weight, where it depends on it."""
+
+
+@dataclass
+class World:
+    """`rate` requests a second come in and are divided as the weights are."""
+
+    folder: Path
+    rate: int = 400
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        self.now = 1000.0
+        self.weights = {"blue": 100, "green": 0}
+        self.models = {"blue": "one", "green": "two"}
+        self.moves: list[tuple[float, dict[str, int]]] = []
+        self.down = self.busy = False
+        self.moves_fail = 0
+        self.random = random.Random(self.seed)
+        self.counts = {name: [0, 0, [0] * len(EDGES)] for name in self.weights}
+        self.kill_at: int | None = None
+        self.steps = 0
+        self.journal = Journal(self.folder, lambda: self.now)
+
+    # The stack
+
+    def present(self) -> Placement:
+        variants = {name: Variant(self.models[name], share, ()) for name, share in self.weights.items()}
+        return Placement(variants, "")
+
+    def move(self, weights: Mapping[str, int], why: str) -> None:
+        if self.busy:
+            raise BusyError("somebody else")
+        if self.moves_fail:
+            from stacks.rollout.errors import RolloutError
+
+            self.moves_fail -= 1
+            raise RolloutError("the engine said no")
+        self.perhaps_die()
+        self.sleep(2)
+        self.weights = dict(weights)
+        self.moves.append((self.now, dict(weights)))
+        self.perhaps_die()
+
+    # The gateway
+
+    def read(self, endpoint: str, variants: Any) -> Snapshot:
+        if self.down:
+            raise SourceDownError("no answer")
+        return Snapshot(EDGES, {name: Reading(c[0], c[1], list(c[2])) for name, c in self.counts.items()})
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for _ in range(round(self.rate * seconds)):
+            name = "green" if self.random.random() * 100 < self.weights["green"] else "blue"
+            how = self.behaviours.get(name, Behaviour())
+            share = how.failing_share(self.weights[name]) if how.failing_share else how.fails
+            took = how.ms * self.random.lognormvariate(0, 0.3)
+            count = self.counts[name]
+            count[0] += 1
+            count[1] += self.random.random() < share
+            count[2][bisect_left(EDGES, took)] += 1
+
+    # Drivers
+
+    def check(self) -> None:
+        """The lease is never lost here."""
+
+    def perhaps_die(self) -> None:
+        self.steps += 1
+        if self.steps == self.kill_at:
+            raise Killed
+
+    def start(self, **rollout: Any) -> None:
+        begin(self.journal, self.present(), rollout, "tiny", "green")
+
+    def driver(self) -> Driver:
+        journal = self.journal
+        plain = journal.append
+
+        def append(event: str, **details: Any) -> Any:
+            self.perhaps_die()
+            record = plain(event, **details)
+            self.perhaps_die()
+            return record
+
+        mortal = Journal(self.folder, lambda: self.now)
+        mortal.append = append  # type: ignore[method-assign]
+        return Driver(mortal, self, self, self, self.folder, clock=lambda: self.now, sleep=self.sleep)
+
+    def run(self) -> State:
+        return self.driver().run()
+
+    def until(self, true: Callable[[State], bool]) -> Driver:
+        """Drive up to a moment."""
+        driver = self.driver()
+        for _ in range(20_000):
+            state = driver.state
+            if true(state):
+                return driver
+            if not driver.tick(state):
+                self.sleep(1)
+        raise AssertionError("it never came")
+
+    @property
+    def events(self) -> list[str]:
+        return [record["event"] for record in self.journal.last()]
+
+    def last(self, event: str) -> dict[str, Any]:
+        return [record for record in self.journal.last() if record["event"] == event][-1]
