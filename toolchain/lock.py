@@ -57,7 +57,7 @@ LOCKS = (
     Lock(
         "dev",
         "that, and what `make test`, `lint` and `types` need",
-        extras=("local", "examples", "policies", "rollout", "test"),
+        extras=("local", "examples", "kubernetes", "policies", "rollout", "test"),
         groups=("dev",),
         same_as="local",
     ),

@@ -47,12 +47,8 @@ def route(
         make(f"{name}-{part}" if part else name, manifest, parent)
         for part, manifest in (wanted(name, namespace, names, endpoint) if wanted else {}).items()
     ]
-    http = make(
-        name, http_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies
-    )
-    grpc = make(
-        name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies
-    )
+    http = make(name, http_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies)
+    grpc = make(name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies)
     rest, remote = addresses(name, settings)
     return RouteParts(http.known(rest), grpc.known(remote))
 
