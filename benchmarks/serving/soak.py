@@ -50,8 +50,8 @@ class Soak:
     def growth(self) -> float:
         """Megabytes between the least memory of the first and of the last third of the judged samples.
 
-        Requests that wait out a stall of the machine take tens of megabytes for minutes and give them back; what
-        leaks is never given back, so it lifts the least as well.
+        Requests that wait out a stall of the machine take tens of megabytes for minutes and give them back;
+        what leaks is never given back, so it lifts the least as well.
         """
         sizes = [size for _, size in self.judged()]
         third = len(sizes) // 3
