@@ -34,7 +34,11 @@ def ask(name: str, endpoint: dict[str, Any]) -> int:
     url = f"{endpoint['url']}/v2/models/{name}"
     with call(f"{endpoint['url']}/openapi.json") as response:
         infer = json.load(response)["paths"][f"/v2/models/{name}/infer"]["post"]
-    body = json.dumps(infer["requestBody"]["content"]["application/json"].get("example") or {})
+    example = infer["requestBody"]["content"]["application/json"].get("example")
+    if example is None:
+        print(f"\nA request to {name} is too long to show; what it takes is at {endpoint['url']}/docs\n")
+        return 0
+    body = json.dumps(example)
     print(f"\nTry it:\n\n  curl -s {url}/infer -d {shlex.quote(body)}\n")
     try:
         with call(f"{url}/infer", body.encode()) as response:

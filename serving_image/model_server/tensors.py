@@ -112,6 +112,14 @@ class TensorSpec:
         if 0 in shape and math.prod(size for size in shape if size) > _MAX_ELEMENTS:
             raise InvalidRequest(f"{where}.shape: {list(shape)!r:.100} is too large")
 
+    def covers(self, other: "TensorSpec") -> bool:
+        """Whether every tensor that fits `other` fits this: sizes are equal, or free here."""
+        return (
+            self.datatype == other.datatype
+            and len(self.shape) == len(other.shape)
+            and all(size in (-1, there) for size, there in zip(self.shape, other.shape, strict=True))
+        )
+
     def metadata(self) -> dict[str, Any]:
         """The form of the protocol's model metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}

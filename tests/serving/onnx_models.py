@@ -1,9 +1,14 @@
 """Small ONNX models for the tests, made with onnx.helper."""
 
+import math
+import tempfile
+import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 ELEMENT_TYPES = {
@@ -72,7 +77,27 @@ def lookup(path: Path) -> Path:
 
 
 def slow(path: Path) -> Path:
-    """Multiplies matrices `turns` times (about half a millisecond each) and returns `turns`."""
+    """Multiplies matrices for `turns` times half a millisecond of this machine, and returns `turns`."""
+    return _turning(path, _products_in(0.0005))
+
+
+@cache
+def _products_in(seconds: float) -> int:
+    """How many of the slow model's products fill the time on one undisturbed core of this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(_turning(Path(folder) / "one.onnx", products=1))
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def measure(turns: int = 2000) -> float:
+        began = time.perf_counter()
+        session.run(None, {"turns": np.array([turns], np.int64)})
+        return (time.perf_counter() - began) / turns
+
+    return math.ceil(seconds / min(measure() for _ in range(5)))
+
+
+def _turning(path: Path, products: int) -> Path:
+    """`products` matrix products a turn, each too small to be shared out among threads."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go"], ["go_on"]),
@@ -82,15 +107,16 @@ def slow(path: Path) -> Path:
         [
             helper.make_tensor_value_info("i", TensorProto.INT64, []),
             helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("m", TensorProto.FLOAT, [256, 256]),
+            helper.make_tensor_value_info("m", TensorProto.FLOAT, [32, 32]),
         ],
         [
             helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("product", TensorProto.FLOAT, [256, 256]),
+            helper.make_tensor_value_info("product", TensorProto.FLOAT, [32, 32]),
         ],
     )
     nodes = [
-        helper.make_node("Squeeze", ["turns", "axis"], ["count"]),
+        helper.make_node("Squeeze", ["turns", "axis"], ["scalar"]),
+        helper.make_node("Mul", ["scalar", "products"], ["count"]),
         helper.make_node("Loop", ["count", "yes", "w"], ["last"], body=body),
         helper.make_node("ReduceSum", ["last"], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
@@ -98,8 +124,9 @@ def slow(path: Path) -> Path:
         helper.make_node("Add", ["as_float", "nothing"], ["y"]),
     ]
     weights = {
-        "w": np.eye(256, dtype=np.float32),
+        "w": np.eye(32, dtype=np.float32),
         "yes": np.array(True),
+        "products": np.array(products, np.int64),
         "axis": np.array([0], np.int64),
         "zero": np.array(0, np.float32),
     }

@@ -271,7 +271,7 @@ def _retry_policy(retries: int) -> Json:
                 },
             }
         ],
-        # A dead host has the fewest requests, so it is drawn again and again: three draws in four.
+        # Taking turns, with others asking meanwhile, may lead back to a host that has failed this request.
         "host_selection_retry_max_attempts": 32,
     }
 

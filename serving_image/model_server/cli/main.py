@@ -4,11 +4,16 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_server import __version__
 from model_server.errors import SettingsError
-from model_server.settings import Settings, json_schema, load_settings
+
+if TYPE_CHECKING:
+    from model_server.settings import Settings
 
 _BAD_SETTINGS = 2
 _LEAST_STEP, _LONGEST_STEP = 0.1, 60.0
@@ -17,8 +22,12 @@ _LEAST_STEP, _LONGEST_STEP = 0.1, 60.0
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code. Each command imports only what it needs."""
     options = _parser().parse_args(arguments)
+    # pydantic reads the metadata of every installed package in search of plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # ONNX Runtime reports its use to its maker unless it is told not to, before it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with _no_collection():
+        from model_server.settings import json_schema, load_settings
     if options.command == "schema":
         import orjson
 
@@ -29,8 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return _BAD_SETTINGS
-    if options.command != "serve":
-        gc.enable()
     if options.command == "check":
         return _check(settings, options.json)
     if options.command == "ready":
@@ -41,10 +48,19 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if options.command == "bench":
         return _bench(settings, options)
-    from model_server.process.serve import serve
-
-    gc.enable()
+    with _no_collection():
+        from model_server.process.serve import serve
     return serve(settings)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Most of a start is imports, and loading modules makes no garbage worth looking for."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(settings: Settings, as_json: bool) -> int:
+def _check(settings: "Settings", as_json: bool) -> int:
     from model_server.cli.check import check
     from model_server.telemetry.logs import set_up_logs
 
@@ -79,7 +95,7 @@ def _check(settings: Settings, as_json: bool) -> int:
     return check(settings, as_json)
 
 
-def _bench(settings: Settings, options: argparse.Namespace) -> int:
+def _bench(settings: "Settings", options: argparse.Namespace) -> int:
     from model_server.cli.bench import bench
 
     return bench(

@@ -26,7 +26,7 @@ from model_server.models.repository import Repository, Served
 from model_server.settings import FallbackRung, ModelSettings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Counter, Metrics
-from model_server.tensors import Array, Signature, TensorSpec
+from model_server.tensors import Array, Signature
 
 _REASONS: tuple[tuple[type[ServerError], str], ...] = (
     (DeadlineExceeded, "timeout"),
@@ -277,7 +277,7 @@ def misfit(other: Signature, asked: Signature) -> str | None:
         known = asked.inputs_by_name.get(spec.name)
         if known is None:
             return f"it needs the input {spec.name!r}"
-        if not _fits_into(spec, known):
+        if not spec.covers(known):
             return f"its input {spec.name!r} is {spec.datatype} {list(spec.shape)}"
     if len(other.inputs) != len(asked.inputs):
         return "it takes fewer inputs"
@@ -285,15 +285,6 @@ def misfit(other: Signature, asked: Signature) -> str | None:
         given = other.outputs_by_name.get(spec.name)
         if given is None:
             return f"it has no output {spec.name!r}"
-        if not _fits_into(given, spec):
+        if not given.covers(spec):
             return f"its output {spec.name!r} is {given.datatype} {list(given.shape)}"
     return None
-
-
-def _fits_into(spec: TensorSpec, other: TensorSpec) -> bool:
-    """The same datatype and rank, and sizes that are free in `spec` or equal."""
-    return (
-        spec.datatype == other.datatype
-        and len(spec.shape) == len(other.shape)
-        and all(size in (-1, there) for size, there in zip(spec.shape, other.shape, strict=True))
-    )

@@ -80,9 +80,7 @@ def check_compatible(new: Signature, old: Signature) -> None:
             _refuse(f"input {spec.name!r} is gone")
         elif now.datatype != spec.datatype:
             _refuse(f"input {spec.name!r} was {spec.datatype} and is {now.datatype}")
-        elif len(now.shape) != len(spec.shape) or any(
-            size not in (-1, before) for size, before in zip(now.shape, spec.shape, strict=True)
-        ):
+        elif not now.covers(spec):
             _refuse(f"input {spec.name!r} was {list(spec.shape)} and is {list(now.shape)}")
     added = [spec.name for spec in new.inputs if spec.name not in old.inputs_by_name]
     if added:

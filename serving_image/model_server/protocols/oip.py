@@ -1,7 +1,7 @@
 """Open Inference Protocol v2 over REST: health, metadata, inference, model repository."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -158,9 +158,8 @@ class OpenInferenceRest:
         began = monotonic()
         big = oip_codec.big_outputs(request, call.results)
         if big:
-            task = asyncio.get_running_loop().create_task(
-                self._answer_big(exchange, served, request, call, began, big)
-            )
+            write = partial(self._write, exchange, served, request, call, began)
+            task = asyncio.get_running_loop().create_task(self._answer_big(exchange, big, write))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
         else:
@@ -169,18 +168,15 @@ class OpenInferenceRest:
     async def _answer_big(
         self,
         exchange: Exchange,
-        served: Served,
-        request: oip_codec.InferRequest,
-        call: Call,
-        began: float,
         big: dict[str, Array],
+        write: Callable[[dict[str, orjson.Fragment]], None],
     ) -> None:
         try:
             async with self._one_big_body:
                 written = await oip_codec.write_big(big)
-            self._write(exchange, served, request, call, began, written)
+            write(written)
         except Exception:
-            log.exception("an answer could not be written", extra={"model": served.name})
+            log.exception("an answer could not be written", extra=exchange.log_fields)
             respond_error(exchange, ModelFailed("internal error; the server's log has the details"))
 
     def _write(
