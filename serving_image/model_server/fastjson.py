@@ -2,12 +2,14 @@
 
 A Python list of a hundred thousand floats costs several milliseconds to build and to convert; simdjson writes
 the same numbers into a buffer in a third of the time. Whatever the short way does not read exactly as the
-long way would (nested data, mixed types, numbers out of range) goes the long way, which has the better
+long way would (ragged lists, mixed types, numbers out of range) goes the long way, which has the better
 messages.
 """
 
 import asyncio
+import math
 import re
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,14 @@ BIG_BYTES = 1_000_000
 _WORTH_IT_BYTES = 2048
 _PIECE_BYTES = 1 << 17
 """About half a millisecond of work."""
-_DATA = re.compile(rb'"data"\s*:\s*\[')
+_DATA = re.compile(rb'"data"\s*:\s*\[(\s*\[)?')
+_NUMBERS_AND_SPACE = b"0123456789eE+-. \t\r\n"
 _BUFFER_TYPES = {"F": ("d", np.float64), "I": ("i", np.int64), "U": ("u", np.uint64)}
 """First letter of an OIP datatype -> simdjson's name of the widest type, and numpy's."""
+
+_NOT_THE_SHORT_WAY = (ValueError, TypeError, RuntimeError, KeyError, AttributeError, IndexError)
+_Tensors = list[tuple[dict[str, Any], list[Array]]]
+"""Tensors whose `data` is still to be joined, with its parts."""
 
 _parser = simdjson.Parser() if simdjson is not None else None
 
@@ -41,67 +48,112 @@ def loads_request(body: bytes) -> Any:
     if _parser is not None and len(body) >= _WORTH_IT_BYTES:
         try:
             return _loads_with_arrays(body)
-        except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, IndexError):
+        except _NOT_THE_SHORT_WAY:
             pass
     return orjson.loads(body)
 
 
-async def loads_big_request(body: bytes) -> tuple[Any, list[tuple[dict[str, Any], list[Array]]]]:
-    """Parse a request, giving way to others after each piece of a long flat run of numbers.
+async def loads_big_request(body: bytes) -> tuple[Any, _Tensors]:
+    """Parse a request, giving way to others after each piece of a long run of numbers.
 
     A thread would not do: parsers hold the interpreter's lock, and the event loop would wait for it as long.
-    Returns the document, and the tensors whose `data` is still to be joined, with its parts. Nested data is
-    read as a whole. Raises orjson.JSONDecodeError.
+    Returns the document, and the tensors whose `data` is still to be joined, with its parts.
+    Raises orjson.JSONDecodeError.
     """
     if _parser is not None:
+        reading = _read(body)
         try:
-            return await _loads_pieces(body)
-        except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, IndexError):
+            while True:
+                next(reading)
+                await asyncio.sleep(0)
+        except StopIteration as done:
+            document, tensors = done.value
+            return document, tensors
+        except _NOT_THE_SHORT_WAY:
             pass
     return loads_request(body), []
 
 
-async def _loads_pieces(body: bytes) -> tuple[Any, list[tuple[dict[str, Any], list[Array]]]]:
+def _read(body: bytes) -> Generator[None, None, tuple[Any, _Tensors]]:
+    """Read long runs of numbers by themselves, and the rest without them; yield after each piece."""
     rest: list[bytes] = []
-    runs: dict[str, tuple[int, int]] = {}
+    runs: dict[str, tuple[int, int, bool]] = {}
     at = 0
     # A quote inside of a text is escaped: these bytes are always a member's name.
     for match in _DATA.finditer(body):
-        start, end = match.end(), body.index(b"]", match.end())
-        if match.start() < at or end - start < _PIECE_BYTES or body.find(b"[", start, end) >= 0:
+        if match.start() < at:
             continue
+        start, nested = body.index(b"[", match.start()), match[1] is not None
+        end = _end_of_nested(body, start) if nested else body.index(b"]", start) + 1
+        if end - start < _WORTH_IT_BYTES:
+            continue
+        if not nested and body.find(b"[", start + 1, end) >= 0:
+            # To look for the end of each of many such would take hours.
+            raise ValueError("numbers, then lists")
         # A text of the client's that looks like this can only mix up the client's own numbers.
         name = f"\0{start}:{end}"
-        runs[name] = (start, end)
-        rest += [body[at : start - 1], orjson.dumps(name)]
-        at = end + 1
-    document = loads_request(b"".join((*rest, body[at:])))
-    tensors: list[tuple[dict[str, Any], list[Array]]] = []
+        runs[name] = (start, end, nested)
+        rest += [body[at:start], orjson.dumps(name)]
+        at = end
+    if not runs:
+        raise ValueError("no long run of numbers")
+    document = orjson.loads(b"".join((*rest, body[at:])))
+    tensors: _Tensors = []
     for tensor in document["inputs"]:
         data = tensor.get("data")
         if type(data) is str and data in runs:
-            tensors.append((tensor, await _numbers(body, *runs.pop(data), tensor["datatype"])))
+            start, end, nested = runs.pop(data)
+            parts, frame = yield from _numbers(body, start, end, tensor["datatype"])
+            if nested and not _frames(frame, tensor["shape"], sum(map(len, parts))):
+                raise ValueError("not nested as the shape says")
+            tensors.append((tensor, parts))
     if runs:
         raise ValueError("data elsewhere than in inputs")
     return document, tensors
 
 
-async def _numbers(body: bytes, at: int, end: int, datatype: str) -> list[Array]:
+def _end_of_nested(body: bytes, start: int) -> int:
+    """Past the last bracket before the next text or the end of the object: lists of numbers hold neither."""
+    quote = body.find(b'"', start) % (len(body) + 1)  # the end, where there is none
+    brace = body.find(b"}", start, quote)
+    return body.rindex(b"]", start, quote if brace < 0 else brace) + 1
+
+
+def _numbers(
+    body: bytes, at: int, end: int, datatype: str
+) -> Generator[None, None, tuple[list[Array], list[bytes]]]:
+    """The numbers of `body[at:end]` in order, in parts; and its brackets and commas."""
     assert _parser is not None
     code, dtype = _BUFFER_TYPES[datatype[0]]
     parts: list[Array] = []
-    while at <= end:
+    frame: list[bytes] = []
+    depth = 0
+    while at < end:
         comma = body.find(b",", at + _PIECE_BYTES, end)
         stop = end if comma < 0 else comma
-        part: Any = _parser.parse(b"[%b]" % body[at:stop])
+        piece = body[at:stop]
+        opened = b"[" * depth
+        depth += piece.count(b"[") - piece.count(b"]")
+        part: Any = _parser.parse(b"%b%b%b" % (opened, piece, b"]" * depth))
         values = np.frombuffer(part.as_buffer(of_type=code), dtype=dtype)
         del part  # the parser is shared, and others have their turn now
         if not len(values):
             raise ValueError("a comma without a number")
         parts.append(values)
+        frame.append(piece.translate(None, _NUMBERS_AND_SPACE))
         at = stop + 1
-        await asyncio.sleep(0)
-    return parts
+        yield
+    return parts, frame
+
+
+def _frames(frame: Iterable[bytes], shape: list[int], numbers: int) -> bool:
+    """Whether these brackets and commas are those of lists of this shape."""
+    if math.prod(shape) != numbers:
+        return False
+    expected = b""
+    for size in reversed(shape):
+        expected = b"[%b]" % b",".join([expected] * size)
+    return b",".join(frame) == expected
 
 
 def _loads_with_arrays(body: bytes) -> dict[str, Any]:
@@ -111,6 +163,7 @@ def _loads_with_arrays(body: bytes) -> dict[str, Any]:
     inputs = root["inputs"]
     lists = 1 + 2 * len(inputs) + ("outputs" in document)
     if body.count(b"[") != lists:
+        # Short nested data is read as fast as a whole.
         raise ValueError("nested data, or brackets in a text")
     document["inputs"] = [_tensor(tensor) for tensor in inputs]
     return document

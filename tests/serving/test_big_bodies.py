@@ -29,6 +29,14 @@ def big(rows: int = ROWS, **more: Any) -> bytes:
     return json.dumps(infer_body(data, [rows, 3], parameters={"binary_data_output": True}, **more)).encode()
 
 
+def as_rows(raw: bytes) -> bytes:
+    """The same request with nested data."""
+    document = json.loads(raw)
+    (tensor,) = document["inputs"]
+    tensor["data"] = np.reshape(tensor["data"], tensor["shape"]).tolist()
+    return json.dumps(document).encode()
+
+
 def infer(server: Server, raw: bytes) -> tuple[int, Any]:
     status, answer, headers = server.request("POST", "/v2/models/scale/infer", raw)
     if status != 200:
@@ -68,8 +76,9 @@ def latencies(server: Server, work: Callable[[], None], times: int) -> list[floa
     return seconds
 
 
-def test_a_fast_model_stays_fast_beside_long_bodies(server: Server) -> None:
-    raw = big()
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_a_fast_model_stays_fast_beside_long_bodies(server: Server, nested: bool) -> None:
+    raw = as_rows(big()) if nested else big()
     expected = 2 * np.random.default_rng(0).standard_normal(3 * ROWS).astype(np.float32)
     assert len(raw) > 16_000_000
     outcomes: list[bool] = []
@@ -131,12 +140,10 @@ def test_faults_in_long_bodies_are_named(
 
 def test_other_forms_of_long_bodies_are_read_too(server: Server) -> None:
     expected = 2 * np.random.default_rng(0).standard_normal(300_000).astype(np.float32)
-    nested = json.loads(big(100_000))
-    nested["inputs"][0]["data"] = np.reshape(nested["inputs"][0]["data"], (-1, 3)).tolist()
     named = json.loads(big(100_000))
     named["id"] = '"data": ['
     named["parameters"]["data"] = "\0 17:4"
-    for document in (nested, named):
-        status, got = infer(server, json.dumps(document).encode())
+    for raw in (as_rows(big(100_000)), json.dumps(named).encode()):
+        status, got = infer(server, raw)
         assert status == 200, got
         np.testing.assert_allclose(got, expected, rtol=1e-5)

@@ -1,8 +1,13 @@
 """JSON and bytes to arrays and back."""
 
+import asyncio
 import json
+import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,13 +102,64 @@ def test_the_short_way_of_json_reads_what_the_long_way_reads(datatype: str, data
     [
         ("FP32", [1, None, 2]),
         ("FP32", [True, 1, 2]),
-        ("FP32", [[1], [2], [3]]),
+        ("FP32", [[1], [2, 3]]),
+        ("FP32", [1, [2], 3]),
+        ("FP32", [[1], [2], [3]]),  # the shape says that it is flat
         ("INT64", [1.5, 2, 3]),
         ("BYTES", ["a"]),
     ],
 )
 def test_what_the_short_way_cannot_read_goes_the_long_way(datatype: str, data: list) -> None:
     assert fastjson.loads_request(request(datatype, data))["inputs"][0]["data"] == data
+
+
+def read(loads: Callable[[bytes], Any], body: bytes) -> list | None:
+    spec = TensorSpec("x", "FP32", (-1, -1, -1))
+    try:
+        (tensor,) = loads(body)["inputs"]
+        return from_json(tensor["data"], spec, tuple(tensor["shape"]), "x").tolist()
+    except (InvalidRequest, orjson.JSONDecodeError):
+        return None
+
+
+def in_pieces(body: bytes) -> Any:
+    document, tensors = asyncio.run(fastjson.loads_big_request(body))
+    for tensor, parts in tensors:
+        tensor["data"] = np.concatenate(parts)
+    return document
+
+
+@pytest.mark.parametrize("part", [b'"data":[', b'"data":[[', b'"data":[1,[', b'"data":[["'])
+def test_a_body_of_beginnings_is_refused_at_once(part: bytes) -> None:
+    body = part * 400_000 + b"]}"
+    began = time.process_time()
+    assert read(in_pieces, body) is None
+    assert time.process_time() - began < 2
+
+
+def test_nested_numbers_are_read_in_pieces_and_faults_are_still_faults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each body with one change of its numbers, commas and brackets, cut at every place."""
+    monkeypatch.setattr(fastjson, "_WORTH_IT_BYTES", 1)
+    rng = np.random.default_rng(5)
+    right = wrong = 0
+    for _ in range(3000):
+        monkeypatch.setattr(fastjson, "_PIECE_BYTES", int(rng.integers(1, 40)))
+        shape = rng.integers(1, 4, 3)
+        tensor = {"name": "x", "datatype": "FP32", "shape": shape.tolist(), "data": "?"}
+        data = bytearray(json.dumps(rng.integers(-9, 9, shape).tolist()).encode())
+        frame = json.dumps({"inputs": [tensor]}).encode()
+        body = frame.replace(b'"?"', data)
+        assert isinstance(in_pieces(body)["inputs"][0]["data"], np.ndarray)
+        at = int(rng.integers(len(data)))
+        change = rng.choice([b"", b"[", b"]", b",", b" ", b"1", b"-", b".", b"e", b'"', b"[]", b"],[", b"}"])
+        data[at : at + int(rng.integers(2))] = bytes(change)
+        body = frame.replace(b'"?"', data)
+        expected = read(orjson.loads, body)
+        assert read(in_pieces, body) == expected, body
+        right, wrong = right + (expected is not None), wrong + (expected is None)
+    assert min(right, wrong) > 300
 
 
 @pytest.mark.parametrize(
