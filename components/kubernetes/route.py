@@ -17,6 +17,8 @@ from . import envoy_gateway, gke
 from .model_server import PORTS
 from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
 
+_MILLION = 1_000_000
+"""The largest weight that the Gateway API knows."""
 _POLICIES = {
     GatewayClass.ENVOY: envoy_gateway.policies,
     GatewayClass.GKE: gke.policies,
@@ -125,13 +127,24 @@ def parent_of(gateway: Input[str]) -> Manifest:
 def http_rules(
     name: str, services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
 ) -> Iterator[Manifest]:
-    """Pins first, then a pin that names nobody, then the weights."""
+    """The weights first, then pins, then a pin that names nobody.
+
+    Who is asked for by name wins wherever its rule stands, as it matches more. The weights stand first since a
+    gateway may know a rule by its number: theirs must not change when a variant comes or goes.
+    """
     features = CLASSES[settings.implementation].features
     common: Manifest = {}
     if Feature.TIMEOUT in features:
         common["timeouts"] = {"request": seconds(endpoint.timeout_ms or 30_000)}
     path = {"type": "PathPrefix", "value": "/"}
     named = Feature.VARIANT_HEADER in features
+    rule = common | {
+        "matches": [{"path": path}],
+        "backendRefs": weighted(services, endpoint, "http", settings),
+    }
+    if endpoint.shadow:
+        rule["filters"] = [mirror(services, endpoint, "http")]
+    yield rule
     pin = endpoint.pin_header or "x-variant"
     for variant in endpoint.variants:
         backend = backend_ref(variant, services[variant], "http", 100, named=named)
@@ -142,34 +155,48 @@ def http_rules(
         header = {"type": "RegularExpression", "name": pin, "value": ".*"}
         answer = {"type": "ExtensionRef", "extensionRef": envoy_gateway.unknown_pin_reference(name)}
         yield {"matches": [{"path": path, "headers": [header]}], "filters": [answer]}
-    rule = common | {"matches": [{"path": path}], "backendRefs": _weighted(services, endpoint, "http", named)}
-    if endpoint.shadow:
-        rule["filters"] = [mirror(services, endpoint, "http")]
-    yield rule
 
 
 def grpc_rules(
     services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
 ) -> Iterator[Manifest]:
-    """Pins first, then the weights."""
+    """The weights, then pins."""
+    rule: Manifest = {"backendRefs": weighted(services, endpoint, "grpc", settings)}
+    if endpoint.shadow:
+        rule["filters"] = [mirror(services, endpoint, "grpc")]
+    yield rule
     named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
     pin = endpoint.pin_header or "x-variant"
     for variant in endpoint.variants:
         header = {"type": "Exact", "name": pin, "value": variant}
         backend = backend_ref(variant, services[variant], "grpc", 100, named=named)
         yield {"matches": [{"headers": [header]}], "backendRefs": [backend]}
-    rule: Manifest = {"backendRefs": _weighted(services, endpoint, "grpc", named)}
-    if endpoint.shadow:
-        rule["filters"] = [mirror(services, endpoint, "grpc")]
-    yield rule
 
 
-def _weighted(
-    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, named: bool
+def weighted(
+    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, settings: GatewaySettings
 ) -> list[Manifest]:
+    """Every variant with its share.
+
+    Envoy Gateway makes a cluster of Envoy's for each place in this list that has a weight, named for its
+    number, and takes the cluster away before the route that still chooses it: requests in between are answered
+    500. So a place is never given up: a variant that has no share lends its place to the one that has the
+    largest, for a millionth of the requests.
+    """
+    named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
+    shares = endpoint.shares
+    lent = settings.implementation is GatewayClass.ENVOY and not all(shares.values())
+    if not lent:
+        return [
+            backend_ref(variant, services[variant], port, share, named=named)
+            for variant, share in shares.items()
+        ]
+    largest = max(shares, key=lambda variant: shares[variant])
     return [
-        backend_ref(variant, services[variant], port, share, named=named)
-        for variant, share in endpoint.shares.items()
+        backend_ref(variant, services[variant], port, share * _MILLION // 100, named=named)
+        if share
+        else backend_ref(largest, services[largest], port, 1, named=named)
+        for variant, share in shares.items()
     ]
 
 
