@@ -129,8 +129,8 @@ def http_rules(
 ) -> Iterator[Manifest]:
     """The weights first, then pins, then a pin that names nobody.
 
-    Who is asked for by name wins wherever its rule stands, as it matches more. The weights stand first since a
-    gateway may know a rule by its number: theirs must not change when a variant comes or goes.
+    Who is asked for by name wins wherever its rule stands, as it matches more. The weights stand first since
+    a gateway may know a rule by its number: theirs must not change when a variant comes or goes.
     """
     features = CLASSES[settings.implementation].features
     common: Manifest = {}
@@ -179,9 +179,9 @@ def weighted(
     """Every variant with its share.
 
     Envoy Gateway makes a cluster of Envoy's for each place in this list that has a weight, named for its
-    number, and takes the cluster away before the route that still chooses it: requests in between are answered
-    500. So a place is never given up: a variant that has no share lends its place to the one that has the
-    largest, for a millionth of the requests.
+    number, and takes the cluster away before the route that still chooses it: requests in between are
+    answered 500. So a place is never given up: a variant that has no share lends its place to the one that
+    has the largest, for a millionth of the requests.
     """
     named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
     shares = endpoint.shares
