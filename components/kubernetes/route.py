@@ -180,24 +180,19 @@ def weighted(
 
     Envoy Gateway makes a cluster of Envoy's for each place in this list that has a weight, named for its
     number, and takes the cluster away before the route that still chooses it: requests in between are
-    answered 500. So a place is never given up: a variant that has no share lends its place to the one that
-    has the largest, for a millionth of the requests.
+    answered 500. So a place is kept when its variant has no share any more, and leads to the variant with the
+    largest, for a millionth of the requests. The largest comes first: the places that go with a variant are
+    then those that nothing goes through.
     """
     named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
-    shares = endpoint.shares
-    lent = settings.implementation is GatewayClass.ENVOY and not all(shares.values())
-    if not lent:
-        return [
-            backend_ref(variant, services[variant], port, share, named=named)
-            for variant, share in shares.items()
-        ]
-    largest = max(shares, key=lambda variant: shares[variant])
-    return [
-        backend_ref(variant, services[variant], port, share * _MILLION // 100, named=named)
-        if share
-        else backend_ref(largest, services[largest], port, 1, named=named)
-        for variant, share in shares.items()
-    ]
+    places = [*endpoint.shares.items()]
+    if settings.implementation is GatewayClass.ENVOY:
+        places.sort(key=lambda place: -place[1])
+        largest, least = places[0][0], places[-1][1]
+        if least == 0:
+            percent = _MILLION // 100
+            places = [(name, share * percent) if share else (largest, 1) for name, share in places]
+    return [backend_ref(variant, services[variant], port, share, named=named) for variant, share in places]
 
 
 def backend_ref(variant: str, service: Input[str], port: str, weight: int, *, named: bool) -> Manifest:

@@ -47,11 +47,22 @@ def test_the_place_of_a_variant_without_a_share_is_kept_and_lent(
     """Envoy Gateway takes a place's cluster away before the route that chooses it: requests would be lost."""
     first = rules(render(endpoints=endpoint(traffic=traffic)), kind)[0]
     assert [backend["name"] for backend in first["backendRefs"]] == [f"digits-{name}" for name in to]
-    assert sorted(backend["weight"] for backend in first["backendRefs"]) == [1, 1_000_000]
+    assert [backend["weight"] for backend in first["backendRefs"]] == [1_000_000, 1]
     for backend, name in zip(first["backendRefs"], to, strict=True):
         if kind == "HTTPRoute":
             (said,) = backend["filters"][0]["responseHeaderModifier"]["set"]
             assert said == {"name": "x-variant", "value": name}
+
+
+def test_a_variant_without_a_share_can_go_without_the_places_of_others_changing(render: Any) -> None:
+    three = {**TWO, "red": {"model": "s3://m/3"}}
+    traffic = {"green": 10, "red": 90}
+    before = rules(render(endpoints=endpoint(variants=three, traffic=traffic)))[0]["backendRefs"]
+    without = {name: variant for name, variant in three.items() if name != "blue"}
+    after = rules(render(endpoints=endpoint(variants=without, traffic=traffic)))[0]["backendRefs"]
+    assert [place["name"] for place in after] == ["digits-red", "digits-green"]
+    assert [place["name"] for place in before] == ["digits-red", "digits-green", "digits-red"]
+    assert [place["weight"] for place in before] == [900_000, 100_000, 1]
 
 
 @pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
