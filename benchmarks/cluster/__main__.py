@@ -1,7 +1,7 @@
 """Many endpoints on a real API server, beside `kubectl apply` of the very same objects.
 
-`python -m benchmarks.cluster [ENDPOINTS]` needs the cluster of `make cluster`, with its kubectl on PATH. Nodes
-and pods are played by kwok, so what is measured is who asks for them: preview, first `up`, one changed
+`python -m benchmarks.cluster [ENDPOINTS]` needs the cluster of `make cluster`, with its kubectl on PATH.
+Nodes and pods are played by kwok, so what is measured is who asks for them: preview, first `up`, one changed
 weight, destroy, and the most memory that Pulumi, the program and the provider together take.
 """
 
@@ -180,10 +180,10 @@ def report(endpoints: int, number: int, rows: list[str]) -> str:
     """The table with what it is of."""
     head = f"""# Many endpoints on a real API server
 
-Made by `python -m benchmarks.cluster {endpoints}`: {endpoints} endpoints of two variants, {number} objects, on
-the cluster of `make cluster` ({os.cpu_count()} cores for everything); nodes and pods are played by kwok.
-`kubectl apply --server-side` makes the very same objects in another namespace, in the same run. The stand-in
-provider is measured, not the official one. Other work ran beside it: read the ratios.
+Made by `python -m benchmarks.cluster {endpoints}`: {endpoints} endpoints of two variants, {number} objects,
+on the cluster of `make cluster` ({os.cpu_count()} cores for everything); nodes and pods are played by kwok.
+`kubectl apply --server-side` makes the very same objects in another namespace, in the same run. The
+stand-in provider is measured, not the official one. Other work ran beside it: read the ratios.
 
 | step | s | MiB at most |
 |---|---|---|
