@@ -7,11 +7,11 @@ What may cost requests is decided here:
 - Liveness is whether the port takes connections. A check over HTTP waits behind the requests of a busy
   server, and restarting a server because it is busy makes the others busier; the server itself replaces
   workers that hang.
-- Settings lie in a ConfigMap that is named for its content, so that old replicas keep theirs while new ones
-  start, and a rollout that fails leaves the old ones as they were.
+- Settings lie in a ConfigMap that never changes: other settings are another one, with a name that Pulumi
+  makes up. So old replicas keep theirs while new ones start, and a rollout that fails leaves the old ones
+  as they were. A name made from the content would be taken when a failed change is taken back.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +30,7 @@ from .objects import (
     meta,
     safe_container,
     safe_pod,
+    unnamed,
 )
 from .registry import login_environment
 
@@ -48,12 +49,13 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
         lambda told: run(service, *map(str, told))
     )
     settings = make(f"{name}-settings", settings_map(name, host, runs), parent)
+    settings_name = settings.metadata.apply(lambda made: str(made["name"]))
     account = make(name, service_account(name, host, cluster.identity or {}), parent)
     front = make(name, service_object(name, host, service.labels), parent)
     make(name, network_policy(name, host), parent)
     deployed = make(
         name,
-        deployment(name, host, service, settings.known(settings_name(name, runs))),
+        deployment(name, host, service, settings_name),
         parent,
         after=[account],
         ignore=["spec.replicas"] if service.scaling.autoscaled else (),
@@ -81,22 +83,12 @@ def settings_files(told: Server) -> dict[str, str]:
     return files
 
 
-def settings_name(name: str, runs: Output[Server]) -> Output[str]:
-    """The name of the ConfigMap: that of its content."""
-
-    def named(told: Server) -> str:
-        content = repr(sorted(settings_files(told).items()))
-        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
-
-    return runs.apply(named)
-
-
 def settings_map(name: str, namespace: Input[str], runs: Output[Server]) -> Manifest:
     """The settings files."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": meta(settings_name(name, runs), namespace, labels_of(APP, name)),
+        "metadata": unnamed(namespace, labels_of(APP, name)),
         "immutable": True,
         "data": runs.apply(settings_files),
     }

@@ -124,6 +124,15 @@ def meta(
     return found
 
 
+def unnamed(
+    namespace: Input[str], labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> Manifest:
+    """The metadata of an object that never changes, only is replaced: Pulumi gives each a name of its own."""
+    found = meta("", namespace, labels, annotations)
+    del found["name"]
+    return found
+
+
 # Of what is ready when others are: a Service is made before its pods, and whoever needs them waits for those.
 NOT_AWAITED = {"pulumi.com/skipAwait": "true"}
 

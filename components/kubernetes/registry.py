@@ -1,8 +1,5 @@
 """The model registry: an MLflow server, its database and what belongs to them."""
 
-import hashlib
-import json
-
 from pulumi import Input, Output, Resource
 
 from ..spec import KubernetesSettings, Registry, Seed
@@ -17,6 +14,7 @@ from .objects import (
     meta,
     safe_container,
     safe_pod,
+    unnamed,
 )
 from .postgres import backups, database, secret_name
 
@@ -255,10 +253,8 @@ def seed_job(
     settings: KubernetesSettings,
     uri: Input[str],
 ) -> Manifest:
-    """The program that fills the registry: a Job never changes, so it is named for what it runs."""
+    """The program that fills the registry. One that failed is run again by the next `pulumi up`."""
     image = seed.image or (settings.images.mlflow if settings.images else None)
-    content = json.dumps([seed.command, image, seed.timeout_s])
-    called = f"{name}-seed-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     container = {
         "name": "seed",
         "image": image,
@@ -278,7 +274,7 @@ def seed_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta(called, namespace, labels_of("seed", name)),
+        "metadata": unnamed(namespace, labels_of("seed", name), {"pulumi.com/replaceUnready": "true"}),
         "spec": {
             "backoffLimit": 2,
             "activeDeadlineSeconds": seed.timeout_s or 900,

@@ -17,6 +17,8 @@ from . import envoy_gateway, gke
 from .model_server import PORTS
 from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
 
+_MILLION = 1_000_000
+"""The largest weight that the Gateway API knows."""
 _POLICIES = {
     GatewayClass.ENVOY: envoy_gateway.policies,
     GatewayClass.GKE: gke.policies,
@@ -125,13 +127,24 @@ def parent_of(gateway: Input[str]) -> Manifest:
 def http_rules(
     name: str, services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
 ) -> Iterator[Manifest]:
-    """Pins first, then a pin that names nobody, then the weights."""
+    """The weights first, then pins, then a pin that names nobody.
+
+    Who is asked for by name wins wherever its rule stands, as it matches more. The weights stand first since
+    a gateway may know a rule by its number: theirs must not change when a variant comes or goes.
+    """
     features = CLASSES[settings.implementation].features
     common: Manifest = {}
     if Feature.TIMEOUT in features:
         common["timeouts"] = {"request": seconds(endpoint.timeout_ms or 30_000)}
     path = {"type": "PathPrefix", "value": "/"}
     named = Feature.VARIANT_HEADER in features
+    rule = common | {
+        "matches": [{"path": path}],
+        "backendRefs": weighted(services, endpoint, "http", settings),
+    }
+    if endpoint.shadow:
+        rule["filters"] = [mirror(services, endpoint, "http")]
+    yield rule
     pin = endpoint.pin_header or "x-variant"
     for variant in endpoint.variants:
         backend = backend_ref(variant, services[variant], "http", 100, named=named)
@@ -142,35 +155,44 @@ def http_rules(
         header = {"type": "RegularExpression", "name": pin, "value": ".*"}
         answer = {"type": "ExtensionRef", "extensionRef": envoy_gateway.unknown_pin_reference(name)}
         yield {"matches": [{"path": path, "headers": [header]}], "filters": [answer]}
-    rule = common | {"matches": [{"path": path}], "backendRefs": _weighted(services, endpoint, "http", named)}
-    if endpoint.shadow:
-        rule["filters"] = [mirror(services, endpoint, "http")]
-    yield rule
 
 
 def grpc_rules(
     services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
 ) -> Iterator[Manifest]:
-    """Pins first, then the weights."""
+    """The weights, then pins."""
+    rule: Manifest = {"backendRefs": weighted(services, endpoint, "grpc", settings)}
+    if endpoint.shadow:
+        rule["filters"] = [mirror(services, endpoint, "grpc")]
+    yield rule
     named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
     pin = endpoint.pin_header or "x-variant"
     for variant in endpoint.variants:
         header = {"type": "Exact", "name": pin, "value": variant}
         backend = backend_ref(variant, services[variant], "grpc", 100, named=named)
         yield {"matches": [{"headers": [header]}], "backendRefs": [backend]}
-    rule: Manifest = {"backendRefs": _weighted(services, endpoint, "grpc", named)}
-    if endpoint.shadow:
-        rule["filters"] = [mirror(services, endpoint, "grpc")]
-    yield rule
 
 
-def _weighted(
-    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, named: bool
+def weighted(
+    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, settings: GatewaySettings
 ) -> list[Manifest]:
-    return [
-        backend_ref(variant, services[variant], port, share, named=named)
-        for variant, share in endpoint.shares.items()
-    ]
+    """Every variant with its share.
+
+    Envoy Gateway makes a cluster of Envoy's for each place in this list that has a weight, named for its
+    number, and takes the cluster away before the route that still chooses it: requests in between are
+    answered 500. So a place is kept when its variant has no share any more, and leads to the variant with the
+    largest, for a millionth of the requests. The largest comes first: the places that go with a variant are
+    then those that nothing goes through.
+    """
+    named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
+    places = [*endpoint.shares.items()]
+    if settings.implementation is GatewayClass.ENVOY:
+        places.sort(key=lambda place: -place[1])
+        largest, least = places[0][0], places[-1][1]
+        if least == 0:
+            percent = _MILLION // 100
+            places = [(name, share * percent) if share else (largest, 1) for name, share in places]
+    return [backend_ref(variant, services[variant], port, share, named=named) for variant, share in places]
 
 
 def backend_ref(variant: str, service: Input[str], port: str, weight: int, *, named: bool) -> Manifest:

@@ -31,6 +31,8 @@ def kubeconfig() -> Path:
     """The kubeconfig of a cluster that answers."""
     path = Path(os.environ.get("KUBECONFIG") or layout.KUBECONFIG).resolve()
     program = _kubectl_program()
+    if program:
+        os.environ["PATH"] = os.pathsep.join([str(Path(program).parent), os.environ["PATH"]])
     why = "there is no kubectl" if program is None else f"there is no {path}"
     if program and path.exists():
         try:

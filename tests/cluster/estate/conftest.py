@@ -1,46 +1,77 @@
-"""The cluster that `KUBECONFIG` names, else that of `make cluster`."""
+"""Estates on the cluster that the tests use."""
 
-import os
-import shutil
 import socket
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster.estate.stack import ClusterStack
-from toolchain.lock import ROOT
+from tests.cluster.estate.tiny import ENDPOINT, seed
+from toolchain.cluster.api import Kubectl
 
 Reach = Callable[[ClusterStack], str]
+FACTORS = (2, 3, 5)
+RESOURCES = {"cpu": 0.05, "memory_mib": 384, "cache_gib": 1}
+KUBERNETES = {"startup_s": 30, "drain_s": 5}
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Path:
+def cluster(kubeconfig: Path, kubectl: Kubectl) -> Path:
     """The kubeconfig of a cluster that answers and has the Gateway API."""
-    path = Path(os.environ.get("KUBECONFIG") or ROOT / ".cluster" / "kubeconfig").resolve()
-    why = f"there is no {path}"
-    if shutil.which("kubectl") is None:
-        why = "kubectl is not on PATH"
-    elif path.exists():
-        command = ["kubectl", "get", "gatewayclass", "envoy-gateway", "--request-timeout=10s"]
-        environ = {**os.environ, "KUBECONFIG": str(path)}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return path
-        why = done.stderr.strip()
-    if os.environ.get("CI"):
-        pytest.fail(f"no cluster to test on: {why}")
-    pytest.skip(f"no cluster to test on: {why}; `make cluster` makes one, as root")
+    kubectl("get", "gatewayclass", "envoy-gateway", "--request-timeout=10s")
+    return kubeconfig
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(cluster: Path) -> Iterator[ClusterStack]:
-    """A stack of the test file's own."""
+    """The estate with a registry of its own."""
     made = ClusterStack(cluster, f"estate-{uuid.uuid4().hex[:6]}")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def light(cluster: Path) -> Iterator[ClusterStack]:
+    """An estate without a registry."""
+    made = ClusterStack(cluster, f"light-{uuid.uuid4().hex[:6]}")
+    yield made
+    made.close()
+
+
+def blocks(models: dict[str, int], traffic: dict[str, int], replicas: int = 1, **more: Any) -> dict[str, Any]:
+    """The stack file of the estate with a registry.
+
+    Args:
+        models: the version of the model that each variant serves.
+        traffic: the variants' shares.
+        replicas: of each variant.
+        more: further fields of the endpoint.
+    """
+    variants = {name: {"model": f"models:/{ENDPOINT}/{version}"} for name, version in models.items()}
+    endpoint = {
+        "variants": variants,
+        "traffic": traffic,
+        "scaling": {"min": replicas},
+        "resources": RESOURCES,
+        **more,
+    }
+    return {
+        "registry": {"seed": seed(FACTORS), "storage_gib": 1},
+        "endpoints": {ENDPOINT: endpoint},
+        "kubernetes": KUBERNETES,
+    }
+
+
+@pytest.fixture(scope="session")
+def gateway(stack: ClusterStack, reach: Callable[[ClusterStack], str]) -> str:
+    """The gateway of the estate, which has two variants at first."""
+    stack.configure(**blocks({"blue": 1, "green": 2}, {"blue": 90, "green": 10}))
+    stack.up()
+    return reach(stack)
 
 
 def listens(port: int) -> bool:
@@ -52,7 +83,7 @@ def listens(port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reach(cluster: Path) -> Iterator[Reach]:
     """`host:port` of a stack's gateway: its NodePort where this machine is the node, else a tunnel.
 

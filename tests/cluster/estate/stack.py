@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from tests.cluster.estate.leftovers import leftovers
+from tests.cluster.estate.traffic import until
 from toolchain.engine import engine
 from toolchain.lock import ROOT
 
@@ -76,9 +78,10 @@ class ClusterStack:
         assert check or done.returncode, f"`pulumi {' '.join(words)}` was expected to fail:\n{said}"
         return said
 
-    def up(self, *words: str, check: bool = True) -> str:
+    def up(self, *words: str, check: bool = True, seconds: int = 900) -> str:
         """`pulumi up`."""
-        return self.pulumi("up", "--yes", "--skip-preview", "--stack", NAME, *words, check=check)
+        options = ("--yes", "--skip-preview", "--stack", NAME)
+        return self.pulumi("up", *options, *words, check=check, seconds=seconds)
 
     def outputs(self) -> Mapping[str, Any]:
         """The stack's outputs."""
@@ -98,17 +101,52 @@ class ClusterStack:
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True)
         return json.loads(done.stdout) if done.stdout else None
 
+    def _left(self) -> str:
+        return ", ".join(leftovers(self.env, self.namespace))
+
+    def run(self, *words: str, stdin: str | None = None) -> str:
+        """Run kubectl in this stack's namespace; what it said."""
+        command = ["kubectl", "--namespace", self.namespace, *words]
+        done = subprocess.run(command, env=self.env, input=stdin, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"`{' '.join(command)}` failed:\n{done.stderr}"
+        return done.stdout
+
+    def pods(self, name: str) -> list[Any]:
+        """The pods of a model server that are not ending."""
+        found = self.kubectl("get", "pods", f"--selector=app.kubernetes.io/instance={name}")["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def fake_node(
+        self,
+        name: str,
+        resources: Mapping[str, str],
+        labels: Mapping[str, str] | None = None,
+        taint: Mapping[str, str] | None = None,
+    ) -> None:
+        """A node that kwok plays, by default for nothing but what asks for a GPU; it goes with the stack."""
+        gpu = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+        node = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": f"{self.namespace}-{name}",
+                "labels": {"estate": self.namespace, **(labels or {})},
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+            },
+            "spec": {"taints": [taint or gpu]},
+            "status": {"allocatable": resources, "capacity": resources},
+        }
+        command = ["kubectl", "apply", "--filename=-"]  # of no namespace
+        subprocess.run(
+            command, env=self.env, input=json.dumps(node), text=True, check=True, capture_output=True
+        )
+
     def close(self) -> None:
         """Remove everything, and check that nothing is left."""
         try:
-            self.pulumi("destroy", "--yes", "--skip-preview", "--stack", NAME, seconds=600)
-            found = subprocess.run(
-                ["kubectl", "get", "namespace", self.namespace],
-                env=self.env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert found.returncode, f"namespace {self.namespace} is still there"
+            self.pulumi("destroy", "--yes", "--skip-preview", "--stack", NAME, seconds=1800)
+            self.run("delete", "nodes", f"--selector=estate={self.namespace}")
+            # What the gateway's controller and the storage's made in other namespaces goes after its cause.
+            until(lambda: not leftovers(self.env, self.namespace), 60, self._left)
         finally:
             shutil.rmtree(self.home, ignore_errors=True)

@@ -64,7 +64,7 @@ def deployment(live: Object) -> State:
     if unseen := _observed(live):
         return unseen
     progressing = condition(live, "Progressing")
-    if progressing.get("reason") == "ProgressDeadlineExceeded":
+    if progressing.get("reason") == "ProgressDeadlineExceeded" and not _before_last_change(live, progressing):
         return Failed(f"the rollout makes no progress: {progressing.get('message')}")
     status = at(live, "status", default={})
     wanted = at(live, "spec", "replicas", default=1)
@@ -77,6 +77,17 @@ def deployment(live: Object) -> State:
     if available < updated:
         return Waiting(f"{available} of {updated} new pods available")
     return None
+
+
+def _before_last_change(live: Object, told: Object) -> bool:
+    """Whether a condition is of an earlier change: the controller keeps it until the rollout goes on, even
+    where the change leads back to pods that run already."""
+    changes = [
+        str(entry.get("time", ""))
+        for entry in at(live, "metadata", "managedFields", default=[])
+        if not entry.get("subresource") and "f:spec" in (entry.get("fieldsV1") or {})
+    ]
+    return bool(changes) and str(told.get("lastUpdateTime", "")) <= max(changes)
 
 
 def stateful_set(live: Object) -> State:

@@ -47,6 +47,20 @@ def test_a_deployment_without_progress_has_failed() -> None:
     assert "timed out" in state.message
 
 
+def test_a_failure_of_an_earlier_change_is_not_the_newest_ones() -> None:
+    stuck = {
+        "type": "Progressing",
+        "status": "False",
+        "reason": "ProgressDeadlineExceeded",
+        "lastUpdateTime": "2026-01-01T10:00:30Z",
+    }
+    live = deployment(conditions=[stuck], replicas=2, updatedReplicas=1)
+    for changed, kind in (("2026-01-01T10:00:00Z", Failed), ("2026-01-01T10:00:40Z", Waiting)):
+        entry = {"operation": "Apply", "time": changed, "fieldsV1": {"f:spec": {}}}
+        live["metadata"]["managedFields"] = [entry]
+        assert isinstance(readiness(live), kind), changed
+
+
 def test_a_deployment_of_none_is_ready() -> None:
     assert readiness(_live("apps/v1", "Deployment", {"replicas": 0}, {})) is None
 

@@ -1,6 +1,7 @@
 """Renders an estate: every object that the cluster would be asked for, by kind and name."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,7 @@ class Recorder(pulumi.runtime.Mocks):
         """What changes of are left alone, by type and name of the resource."""
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        _name(args)
         self.asked.append(args)
         return f"{args.name}-id", dict(args.inputs)
 
@@ -65,6 +67,15 @@ class Monitor(MockMonitor):
         assert isinstance(recorder, Recorder)
         recorder.ignored[request.type, request.name] = list(request.ignoreChanges)
         return super().RegisterResource(request)
+
+
+def _name(args: pulumi.runtime.MockResourceArgs) -> None:
+    """Name an object that has no name, as the provider does: another one whenever it is another object."""
+    metadata = args.inputs.get("metadata")
+    if isinstance(metadata, dict) and "name" not in metadata:
+        content = json.dumps(_plain(args.inputs), sort_keys=True)
+        end = hashlib.sha256(content.encode()).hexdigest()[:8]
+        args.inputs["metadata"] = {**metadata, "name": f"{args.name}-{end}"}
 
 
 def _plain(value: Any) -> Any:

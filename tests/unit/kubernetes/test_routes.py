@@ -25,15 +25,56 @@ def weights(rule: Any) -> dict[str, int]:
 
 @pytest.mark.parametrize(("kind", "port"), [("HTTPRoute", 8080), ("GRPCRoute", 8081)])
 def test_weights_are_divided_for_rest_and_grpc_alike(render: Any, kind: str, port: int) -> None:
-    last = rules(render(endpoints=endpoint()), kind)[-1]
-    assert weights(last) == {"digits-blue": 90, "digits-green": 10}
-    for backend in last["backendRefs"]:
+    first = rules(render(endpoints=endpoint()), kind)[0]
+    assert weights(first) == {"digits-blue": 90, "digits-green": 10}
+    for backend in first["backendRefs"]:
         assert (backend["group"], backend["kind"], backend["port"]) == ("", "Service", port)
 
 
-def test_a_variant_without_a_share_is_written_down_with_none(render: Any) -> None:
-    last = rules(render(endpoints=endpoint(traffic={"blue": 100})))[-1]
-    assert weights(last) == {"digits-blue": 100, "digits-green": 0}
+def test_a_variant_without_a_share_gets_nothing(render: Any) -> None:
+    gateway = {"gateway_class": "istio"}
+    first = rules(render(endpoints=endpoint(traffic={"blue": 100}), gateway=gateway))[0]
+    assert weights(first) == {"digits-blue": 100, "digits-green": 0}
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
+@pytest.mark.parametrize(
+    ("traffic", "to"), [({"blue": 100}, ["blue", "blue"]), ({"green": 100}, ["green"] * 2)]
+)
+def test_the_place_of_a_variant_without_a_share_is_kept_and_lent(
+    render: Any, kind: str, traffic: dict[str, int], to: list[str]
+) -> None:
+    """Envoy Gateway takes a place's cluster away before the route that chooses it: requests would be lost."""
+    first = rules(render(endpoints=endpoint(traffic=traffic)), kind)[0]
+    assert [backend["name"] for backend in first["backendRefs"]] == [f"digits-{name}" for name in to]
+    assert [backend["weight"] for backend in first["backendRefs"]] == [1_000_000, 1]
+    for backend, name in zip(first["backendRefs"], to, strict=True):
+        if kind == "HTTPRoute":
+            (said,) = backend["filters"][0]["responseHeaderModifier"]["set"]
+            assert said == {"name": "x-variant", "value": name}
+
+
+def test_a_variant_without_a_share_can_go_without_the_places_of_others_changing(render: Any) -> None:
+    three = {**TWO, "red": {"model": "s3://m/3"}}
+    traffic = {"green": 10, "red": 90}
+    before = rules(render(endpoints=endpoint(variants=three, traffic=traffic)))[0]["backendRefs"]
+    without = {name: variant for name, variant in three.items() if name != "blue"}
+    after = rules(render(endpoints=endpoint(variants=without, traffic=traffic)))[0]["backendRefs"]
+    assert [place["name"] for place in after] == ["digits-red", "digits-green"]
+    assert [place["name"] for place in before] == ["digits-red", "digits-green", "digits-red"]
+    assert [place["weight"] for place in before] == [900_000, 100_000, 1]
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
+def test_the_weights_keep_their_place_when_a_variant_comes(render: Any, kind: str) -> None:
+    more = {**TWO, "red": {"model": "s3://m/3"}}
+    for variants in (TWO, more):
+        (index,) = [
+            number
+            for number, rule in enumerate(rules(render(endpoints=endpoint(variants=variants)), kind))
+            if not any(match.get("headers") for match in rule.get("matches", []))
+        ]
+        assert index == 0
 
 
 def test_rest_and_grpc_have_host_names_of_their_own(render: Any) -> None:
@@ -58,7 +99,7 @@ def test_a_pin_leads_to_its_variant_alone(render: Any, kind: str) -> None:
 
 def test_a_pin_that_names_nobody_is_not_answered_by_chance(render: Any) -> None:
     objects = render(endpoints=endpoint())
-    *pins, unknown, _ = rules(objects)
+    _, *pins, unknown = rules(objects)
     assert len(pins) == 2
     assert "backendRefs" not in unknown
     name = unknown["filters"][0]["extensionRef"]["name"]
@@ -68,7 +109,7 @@ def test_a_pin_that_names_nobody_is_not_answered_by_chance(render: Any) -> None:
 
 
 def test_clients_see_who_answered(render: Any) -> None:
-    (backend, _) = rules(render(endpoints=endpoint()))[-1]["backendRefs"]
+    (backend, _) = rules(render(endpoints=endpoint()))[0]["backendRefs"]
     modifier = backend["filters"][0]["responseHeaderModifier"]
     assert modifier == {"set": [{"name": "x-variant", "value": "blue"}]}
 
@@ -82,8 +123,8 @@ def test_a_share_of_the_requests_is_copied(render: Any, percent: float, fraction
     shadow = {"variant": "green", "percent": percent}
     objects = render(endpoints=endpoint(traffic={"blue": 100}, shadow=shadow))
     for kind, port in (("HTTPRoute", 8080), ("GRPCRoute", 8081)):
-        *pins, last = rules(objects, kind)
-        mirror = last["filters"][0]["requestMirror"]
+        first, *pins = rules(objects, kind)
+        mirror = first["filters"][0]["requestMirror"]
         assert mirror["backendRef"] == {"group": "", "kind": "Service", "name": "digits-green", "port": port}
         assert mirror.get("fraction") == fraction
         assert not [
@@ -146,14 +187,14 @@ def test_googles_load_balancer_is_told_where_health_is(render: Any) -> None:
     check = objects["HealthCheckPolicy", "digits-blue"]["spec"]
     assert check["default"]["config"]["httpHealthCheck"]["requestPath"] == "/v2/health/ready"
     assert check["targetRef"] == {"group": "", "kind": "Service", "name": "digits-blue"}
-    assert "timeouts" not in rules(objects)[-1]
+    assert "timeouts" not in rules(objects)[0]
 
 
 @pytest.mark.parametrize("name", list(GatewayClass))
 def test_routes_hold_only_what_the_class_can_do(render: Any, name: GatewayClass) -> None:
     objects = render(gateway={"gateway_class": name.value}, endpoints=endpoint())
     has = CLASSES[name].features
-    last = rules(objects)[-1]
+    last = rules(objects)[0]
     assert ("timeouts" in last) is (Feature.TIMEOUT in has)
     assert ("filters" in last["backendRefs"][0]) is (Feature.VARIANT_HEADER in has)
     assert (("BackendTrafficPolicy", "digits") in objects) is (name is GatewayClass.ENVOY)

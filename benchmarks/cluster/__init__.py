@@ -1,0 +1,1 @@
+"""Many endpoints on a real API server, with nodes and pods that kwok plays."""

@@ -1,0 +1,28 @@
+"""What a destroyed stack left behind, anywhere in the cluster."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+
+# Made and removed by the cluster in its own time, about objects that are gone.
+_PASSING = {"events", "events.events.k8s.io", "leases.coordination.k8s.io"}
+
+
+def leftovers(environ: Mapping[str, str], namespace: str) -> list[str]:
+    """Every object, in a namespace or not, that has the stack's namespace anywhere in what it says."""
+
+    def kubectl(*words: str) -> str:
+        done = subprocess.run(
+            ["kubectl", *words], env={**os.environ, **environ}, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    kinds = set(kubectl("api-resources", "--verbs=list,get", "--output=name").split()) - _PASSING
+    kinds = {kind for kind in kinds if not kind.endswith("metrics.k8s.io")}
+    found = json.loads(kubectl("get", ",".join(sorted(kinds)), "--all-namespaces", "--output=json"))
+    return [
+        f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}"
+        for one in found["items"]
+        if namespace in json.dumps(one)
+    ]
