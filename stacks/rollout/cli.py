@@ -196,7 +196,11 @@ def _drive(
 
     try:
         source = _source(args, stack)
-        driver = Driver(journal, stack, source, lease, stack.folder, tick_s=args.tick, told=told)
+        if stack.brake is None:
+            stack.present()
+        driver = Driver(
+            journal, stack, source, lease, stack.folder, tick_s=args.tick, told=told, brake=stack.brake
+        )
         told(first, driver.state)
         state = driver.run()
     finally:

@@ -15,6 +15,10 @@ from .evidence.quantiles import of_histogram
 from .readings import Reading
 
 
+DIVISION = "sample ratio"
+"""The name of the check that requests are divided as they were to be."""
+
+
 class Verdict(Enum):
     """What the evidence says, of one check or of all."""
 
@@ -100,7 +104,8 @@ def judge(analysis: Analysis, window: Window, alpha: float, steps: int, min_samp
     """
     parts = [analysis.errors, analysis.latency, analysis.outcome]
     divided = window.share is not None
-    each = alpha / (max(steps, 1) * (sum(part is not None for part in parts) + divided))
+    # The division has its part also where there is none to look at: a window may lose it on the way.
+    each = alpha / (max(steps, 1) * (sum(part is not None for part in parts) + 1))
     checks: list[Check] = []
     if analysis.errors:
         checks.append(_errors(analysis.errors, window, alpha, each))
@@ -197,7 +202,7 @@ def _division(window: Window, each: float) -> Check:
     evidence = float(log_sample_ratio(counts, [share, 1 - share]))
     found, bound = counts[0] / max(sum(counts), 1), math.log(1 / each)
     return Check(
-        "sample ratio",
+        DIVISION,
         _verdict(is_good=evidence < bound, is_bad=evidence >= bound),
         100 * found,
         100 * found,

@@ -85,12 +85,16 @@ class State:
     stage: int = 0
     moving_to: Mapping[str, int] | None = None
     """The weights of a move that was begun and whose end is not known."""
+    is_braked: bool = False
+    """The gateway has the weights, the stack does not say so yet."""
     stage_began: float | None = None
     """When the counting of this stage began; None before that."""
     edges: Sequence[float] = ()
     raw: Mapping[str, Reading] = field(default_factory=dict)
     totals: Mapping[str, Reading] = field(default_factory=dict)
     """What was counted in this stage."""
+    before: Mapping[str, Reading] = field(default_factory=dict)
+    """What was counted in the stage before: it goes on to count while the weights move."""
     reference: Reading | None = None
     """What was counted of the stable variant when it last had requests, in an earlier stage."""
     spent: Reading = field(default_factory=Reading)
@@ -179,7 +183,11 @@ def _moving(state: State, record: Record, _at: float) -> State:
 
 def _moved(state: State, record: Record, _at: float) -> State:
     phase = Phase.OBSERVE if state.phase is Phase.MOVE else state.phase
-    return replace(state, phase=phase, moving_to=None, weights=record["weights"], failures=0)
+    return replace(state, phase=phase, moving_to=None, is_braked=False, weights=record["weights"], failures=0)
+
+
+def _braked(state: State, record: Record, _at: float) -> State:
+    return replace(state, is_braked=True, weights=record["weights"])
 
 
 def _failed(state: State, _record: Record, _at: float) -> State:
@@ -232,6 +240,7 @@ def _decided(state: State, record: Record, _at: float) -> State:
             stage_began=None,
             reference=state.totals.get(state.stable) if has_both else state.reference,
             spent=state.affected,
+            before=state.totals,
             totals={},
         )
     return replace(state, phase=Phase.END, result=Result(record["decision"]), why=record["why"])
@@ -257,6 +266,7 @@ _STEPS = {
     "checked": _checked,
     "moving": _moving,
     "moved": _moved,
+    "braked": _braked,
     "move failed": _failed,
     "counting": _counting,
     "observed": _observed,

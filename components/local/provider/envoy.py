@@ -221,6 +221,25 @@ def weights(routes: Json) -> dict[str, int]:
     return {cluster["name"].split("/")[1]: cluster["weight"] for cluster in split["clusters"]}
 
 
+def reweighted(route: Json, weights: Mapping[str, int]) -> Json:
+    """A route configuration with other weights for the variants that it has, and all else as it was.
+
+    Raises:
+        ValueError: requests are to go to a variant that it has not.
+    """
+    changed: Json = json.loads(json.dumps(route))
+    for shared in changed["virtual_hosts"][0]["routes"][-len(_PROTOCOLS) :]:
+        clusters = {
+            one["name"].split("/")[1]: one for one in shared["route"]["weighted_clusters"]["clusters"]
+        }
+        missing = [name for name, share in weights.items() if share and name not in clusters]
+        if missing:
+            raise ValueError(f"endpoint {route['name']} has no variant {', '.join(missing)} in the gateway")
+        for name, cluster in clusters.items():
+            cluster["weight"] = weights.get(name, 0)
+    return changed
+
+
 def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Json:
     message = (
         f"endpoint {endpoint} has no variant of the name in header {pin_header}; it has {', '.join(variants)}"
