@@ -1,4 +1,4 @@
-"""Work beside the driver's look-out: a run of the engine takes seconds or minutes, and evidence does not wait."""
+"""Work beside the driver's look-out: a run of the engine takes its time, and evidence does not wait."""
 
 import threading
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The driver: looks, decides, moves weights, and writes down each of it before and after.
 
-It holds nothing that is not in the journal, but for runs of the engine that are under way, which it waits for
-without taking its eyes off the metrics. One call of `tick` makes at most one step, so a driver that was killed
-anywhere is replaced by one that folds the journal and goes on.
+It holds nothing that is not in the journal, but for runs of the engine that are under way, which it waits
+for without taking its eyes off the metrics. One call of `tick` makes at most one step, so a driver that was
+killed anywhere is replaced by one that folds the journal and goes on.
 """
 
 import math

@@ -14,7 +14,6 @@ from .evidence.proportions import CANDIDATE_PART, difference
 from .evidence.quantiles import of_histogram
 from .readings import Reading
 
-
 DIVISION = "sample ratio"
 """The name of the check that requests are divided as they were to be."""
 

@@ -1,10 +1,10 @@
 """Taking requests away from a variant at once, without a run of the engine.
 
 A run takes seconds, on a busy machine more, and waits for whoever holds the stack. What does harm must not
-wait. So a rollback first writes the gateway's own file, and the stack follows by a run as usual. Until it has,
-a note beside the file tells what the run is about to change: a route that asks for the weights from before
-the brake, as somebody else's run does that knows no better, gets those of the brake. Weights that are neither
-were asked for by somebody who knows what he wants: they hold, and end the brake.
+wait. So a rollback first writes the gateway's own file, and the stack follows by a run as usual. Until it
+has, a note beside the file tells what that run will change: a route that asks for the weights from before the
+brake, as somebody else's run does that knows no better, gets those of the brake. Any other weights were asked
+for by somebody who knows what he wants: they hold, and end the brake.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The other strategies, versions that die, and how long a roll back takes: all with real parts, under load."""
+"""The other strategies, versions that die, and how long a roll back takes: real parts, under load."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
 from tests.engine.local.tiny import ENDPOINT
 from tests.engine.rollout import faults
-from tests.engine.rollout.conftest import ROLLOUT, Estate
+from tests.engine.rollout.conftest import Estate
 
 SECONDS = 10
 """From the evidence being there to no request for the candidate."""
@@ -75,7 +75,7 @@ def weights_in_use(admin: str) -> dict[str, int]:
 
 
 class Watch(threading.Thread):
-    """Weighs the gateway's numbers by itself, to learn when the evidence was there, and when it was acted on."""
+    """Weighs the gateway's numbers by itself, to learn when evidence was there and acted on."""
 
     def __init__(self, estate: Estate, admin: str, candidate: str, stable: str) -> None:
         super().__init__(daemon=True)
@@ -86,7 +86,7 @@ class Watch(threading.Thread):
         self.evidence = self.zero = 0.0
 
     def run(self) -> None:
-        candidate, stable = self.names
+        candidate, _ = self.names
         source, raw = EnvoyStatistics(self.admin), self.begun["raw"]
         while not self.end.wait(0.1) and not self.zero:
             if not self.evidence:
@@ -126,7 +126,7 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     took = watch.zero - watch.evidence
     load.report("a candidate that begins to fail while somebody holds the stack")
     print(f"[rollout] back at 0 % {took:.2f} s after the evidence, the stack followed")
-    assert 0 < watch.evidence
+    assert watch.evidence > 0
     assert took < SECONDS
     assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
     late = [answer for answer in load.answers if answer.sent > at_zero + 1]

@@ -50,7 +50,7 @@ class Run:
         if not self.found and not self.error:
             try:
                 self.found.append(self.work())
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  it is raised in `result`
                 self.error = error
         return True
 
