@@ -50,7 +50,7 @@ class ServerSettings(_Section):
     tells_answers: bool = Field(
         default=False,
         description="Tell whoever asks the server itself, not through a proxy, what it answered to others: "
-        "POST /v2/models/{model}/answers, for comparing versions. Only where the port is out of others' reach.",
+        "POST /v2/models/{model}/answers, for comparing versions. Only where others cannot reach the port.",
     )
     hung_worker_seconds: Seconds = Field(
         default=30.0,

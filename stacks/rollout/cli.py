@@ -19,6 +19,7 @@ from .notify import Notifier, sentence
 from .outcomes import size
 from .placement import PulumiStack, load_requests
 from .sources import MetricsSource
+from .sources.answers import ServerAnswers
 from .state import Phase, Result, State, fold
 
 PROMOTED, FAILED, ROLLED_BACK, TAKEN_OVER = 0, 1, 3, 4
@@ -132,6 +133,7 @@ def _start(args: argparse.Namespace) -> int:
         outcome = spec.rollout.looks_at.outcome
         block = spec.rollout.model_dump(mode="json", exclude_unset=True, exclude={"weights"})
         from_ = size(stack.folder / outcome.file) if outcome else 0
+        assigned = size(stack.folder / outcome.assignments) if outcome and outcome.assignments else 0
         begun = begin(
             journal,
             placement,
@@ -139,6 +141,7 @@ def _start(args: argparse.Namespace) -> int:
             args.endpoint,
             candidate,
             outcomes_from=from_,
+            assigned_from=assigned,
             stack=args.stack,
         )
         return _drive(args, stack, journal, lease, begun)
@@ -199,7 +202,15 @@ def _drive(
         if stack.brake is None:
             stack.present()
         driver = Driver(
-            journal, stack, source, lease, stack.folder, tick_s=args.tick, told=told, brake=stack.brake
+            journal,
+            stack,
+            source,
+            lease,
+            stack.folder,
+            tick_s=args.tick,
+            told=told,
+            brake=stack.brake,
+            answers=ServerAnswers(args.endpoint, lambda: stack.placement),
         )
         told(first, driver.state)
         state = driver.run()

@@ -19,7 +19,7 @@ Answer = Mapping[str, Any]
 
 KINDS = 64
 """Of answers that are told apart where a model's outputs do not say how many there are."""
-THRESHOLDS = 256
+THRESHOLDS = 1024
 """Of numbers: the grid is fine near zero and a tenth wide, relatively, elsewhere."""
 
 _WAITING = 20_000

@@ -14,15 +14,18 @@ from typing import Any, Protocol
 
 from components.spec.rollout import OnTimeout, Strategy
 
-from . import checks, outcomes
+from . import checks
 from .background import Background, Task, Thread
 from .brakes import Brake
+from .compared import Compared, Comparison
 from .errors import BusyError, RolloutError, SourceDownError
 from .journal import Journal, Record
 from .judge import DIVISION, Evidence, Verdict, Window, judge
+from .outcomes import OutcomeFiles, Outcomes
 from .placement import Placement, Stack
 from .readings import Reading, Snapshot
 from .sources import MetricsSource
+from .sources.answers import AnswersSource
 from .state import Phase, Result, State, fold
 
 GIVE_UP_AFTER = 5
@@ -82,6 +85,7 @@ class Driver:
         told: Told = lambda _record, _state: None,
         brake: Brake | None = None,
         background: Background = Thread,
+        answers: AnswersSource | None = None,
     ) -> None:
         """Take over where the journal ends.
 
@@ -98,10 +102,16 @@ class Driver:
             brake: takes requests from the candidate before the stack follows; without one a rollback takes
                 as long as a run of the engine.
             background: does what takes long beside the driver.
+            answers: what the variants answered, where that is compared.
         """
         self._journal, self._stack, self._source, self._lease = journal, stack, source, lease
         self._folder, self._tick_s, self._clock, self._sleep, self._told = folder, tick_s, clock, sleep, told
         self._brake, self._background = brake, background
+        self._answers = answers
+        self._files: OutcomeFiles | None = None
+        self._comparison: Comparison | None = None
+        self._stage = -1
+        self._taking: Task[Mapping[str, Sequence[Mapping[str, Any]]]] | None = None
         self._run: _Run | None = None
         self._look: _Look | None = None
         self._looked = self._clean = -math.inf
@@ -179,7 +189,7 @@ class Driver:
         why = None
         if looks_at.golden:
             why = checks.golden(self._folder / looks_at.golden, state.endpoint, candidate)
-        if looks_at.agreement and not why:
+        if looks_at.agreement and looks_at.agreement.requests and not why:
             file = self._folder / looks_at.agreement.requests
             alpha = state.rollout.alpha or 0.05
             good, findings = checks.agreement(
@@ -309,6 +319,7 @@ class Driver:
             self._wrote = -math.inf
             edges = [str(edge) for edge in snapshot.edges]
             return self._write("counting", stage=state.stage, raw=_records(snapshot), edges=edges)
+        self._compare(state)
         totals = _totals(state, snapshot, state.totals)
         elapsed = now - state.stage_began - state.held_s
         self.evidence = evidence = self._weigh(state, totals, state.edges)
@@ -323,11 +334,41 @@ class Driver:
                 raw=_records(snapshot),
                 totals={name: one.record() for name, one in totals.items()},
                 evidence=evidence.record(),
+                **({"compared": self._comparison.compared.record()} if self._comparison else {}),
             )
         if decision is None:
             return False
         what, why = decision
         return self._write("decided", decision=what, why=why, evidence=evidence.record(), stage=state.stage)
+
+    def _outcomes(self, state: State) -> Outcomes:
+        outcome = state.rollout.looks_at.outcome
+        if outcome is None:
+            return Outcomes()
+        if self._files is None:
+            assignments = self._folder / outcome.assignments if outcome.assignments else None
+            self._files = OutcomeFiles(
+                self._folder / outcome.file, assignments, state.candidate, state.stable
+            )
+        return self._files.read(state.outcomes_from, state.assigned_from)
+
+    def _compare(self, state: State) -> None:
+        """Count the answers that were taken meanwhile, and have the next ones taken."""
+        looks_at = state.rollout.looks_at
+        copies = state.here.percent is None and looks_at.agreement is not None
+        if self._answers is None or not (copies or looks_at.predictions):
+            return
+        if self._comparison is None or self._stage != state.stage:
+            self._stage, self._taking = state.stage, None
+            self._comparison = Comparison(looks_at, copies, Compared.of(state.compared))
+        if self._taking and self._taking.wait(0):
+            taken = self._taking.result()
+            self._taking = None
+            self._comparison.add(taken[state.candidate], taken[state.stable])
+        if self._taking is None:
+            source, names = self._answers, [state.candidate, state.stable]
+            header = (looks_at.agreement.slice_header or "") if looks_at.agreement else ""
+            self._taking = self._background(lambda: source.take(names, header))
 
     def _is_suspect(self, evidence: Evidence) -> bool:
         """Whether requests are divided wrongly and it is not known yet that nobody else moved the weights."""
@@ -360,11 +401,7 @@ class Driver:
         if stage.percent == 0 and not moves:
             enough = stable.requests >= stage.min_samples
             return Evidence(Verdict.PROMOTE if enough else Verdict.WAIT, [], stable.requests)
-        found: Mapping[str, Any] = {}
-        outcome = state.rollout.looks_at.outcome
-        if outcome:
-            file = self._folder / outcome.file
-            found = outcomes.read(file, state.outcomes_from, state.candidate, state.stable)
+        found = self._outcomes(state)
         all_at_once = stage.percent == 100 and not moves
         # Users differ in how much they ask for: the division of their requests says nothing.
         is_divided = stage.percent is not None and not (all_at_once or moves or state.rollout.users)
@@ -373,7 +410,11 @@ class Driver:
             stable=(state.reference or Reading()) if all_at_once else stable,
             edges=edges,
             share=stage.percent / 100 if is_divided and stage.percent else None,
-            outcomes=found,
+            outcomes=found.values,
+            users=found.users if state.rollout.users and not moves else None,
+            user_share=(stage.percent or 50) / 100,
+            compared=self._comparison.compared if self._comparison else None,
+            has_pairs=stage.percent is None,
         )
         # The first move is a window of its own; at the others that of the stage before goes on.
         windows = 1 + sum(one.percent != 0 for one in state.plan)

@@ -111,6 +111,8 @@ class PulumiStack:
         self._routes: list[str] = []
         self.brake: brakes.Brake | None = None
         """Known after `present`, where the platform has one."""
+        self.placement: Placement | None = None
+        """What `present` found the last time."""
         backend = os.environ.get("PULUMI_BACKEND_URL") or str(found)
         digest = hashlib.sha256(backend.encode()).hexdigest()[:8]
         # Of its own for each project, stack and backend: two checkouts may have stacks of one name.
@@ -159,7 +161,8 @@ class PulumiStack:
             name: Variant(str(one["model"]), int(one["weight"]), tuple(one["addresses"]))
             for name, one in endpoint["variants"].items()
         }
-        return Placement(variants, str(outputs.get("gateway") or ""))
+        self.placement = Placement(variants, str(outputs.get("gateway") or ""))
+        return self.placement
 
     def move(self, weights: Mapping[str, int], why: str) -> None:
         """Set the weights, and return when they are in use.

@@ -130,10 +130,15 @@ def listener(endpoint: str, port: int, routes: Path) -> Json:
             "body_format": {"json_format": {"error": "gateway: %LOCAL_REPLY_BODY%"}}
         },
         "http_filters": [
+            # A failed gRPC call travels in an answer of status 200: without this it would count as good.
+            {
+                "name": "envoy.filters.http.grpc_stats",
+                "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.grpc_stats.v3.FilterConfig"},
+            },
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     return {

@@ -117,7 +117,7 @@ class Tap:
 
     def _keep(self, served: Served, call: Call, error: ServerError | None) -> None:
         caller = call.caller
-        assert caller is not None  # noqa: S101  submit has looked
+        assert caller is not None
         signature = served.lane.signature
         datatypes = {spec.name: spec.datatype for spec in signature.outputs}
         results = () if error is not None else tuple(call.results)

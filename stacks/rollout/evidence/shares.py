@@ -1,7 +1,7 @@
-"""What is predicted, taken together: classes by their shares, numbers by the share of answers up to a value.
+"""What is predicted, taken together: classes by their shares, numbers by the share up to each value.
 
-The shares of each kind have the always-valid intervals of `proportions`, and alpha is divided by the number of
-kinds that there can be, so the largest shift is bounded whichever kind it belongs to. For numbers the kinds are
+The shares of each kind have the always-valid intervals of `proportions`, and alpha is divided by the number
+of kinds that there can be, so the largest shift is bounded whichever kind it is. For numbers the kinds are
 thresholds, and the largest shift is the Kolmogorov-Smirnov distance on a fixed grid. That is less sharp than
 a test of "exactly alike" (`counts.log_distributions_differ`), which no new model passes for long: it tells
 whether two models differ by more than somebody allows.

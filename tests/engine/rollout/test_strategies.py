@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def versions(models: Path) -> dict[str, str]:
         "blue": faults.times(models, 2),
         "good": faults.times(models / "again", 2),
         "brittle": faults.failing(models, 501),  # fails for half of the numbers
+        "drifting": faults.drifting(models, 501, -2),  # the greatest output is another one then
     }
 
 
@@ -136,3 +139,152 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     assert estate.weights() == {"blue": 100}
     events = [record["event"] for record in estate.journal()]
     assert events.index("braked") < len(events) - 1 - events[::-1].index("moved")
+
+
+QUICK = {
+    "errors": {"max_increase": 5},
+    "latency": {"quantile": 0.5, "max_ratio": 3.0, "slack_ms": 150},
+}
+
+
+def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
+    requests = Requests()
+    estate.configure(
+        strategy="blue-green", steps=None, keep_warm_s=3, analysis={**QUICK, "golden": "golden.json"}
+    )
+    with estate.load(requests) as load:
+        said = estate.run("start", "--to", "good")
+        assert "checked before any requests: all is well" in said
+        assert estate.weights() == {"good": 100}
+        moved = [record["weights"] for record in estate.journal() if record["event"] == "moved"]
+        assert [shares["good"] for shares in moved] == [0, 100], "golden requests at 0 %, then all at once"
+        assert broken(load) == []
+
+        estate.configure(
+            strategy="blue-green", steps=None, keep_warm_s=600, analysis={**QUICK, "golden": "golden.json"}
+        )
+        driver = estate.begin("start", "--to", "brittle")
+        estate.wait_for(lambda: estate.journal()[0]["candidate"] == "brittle", "the second rollout")
+        estate.wait_for(
+            lambda: [r for r in estate.journal() if r["event"] == "observed" and r["stage"]], "the switch"
+        )
+        requests.are_harmless = False
+        assert driver.wait(timeout=300) == 3
+        back = time.monotonic()
+        estate.wait_for(lambda: sum(load.values(since=back).values()) > 100, "answers")
+    load.report("blue-green: a good version, then one that breaks after the switch")
+    assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
+    assert {answer.variant for answer in load.answers if answer.sent > back} == {"good"}
+    events = {record["event"]: record["at"] for record in estate.journal()}
+    assert events["braked"] - events["decided"] < 2
+    assert len(broken(load)) == estate.record("finished")["failures"]
+    assert estate.weights() == {"good": 100}
+
+
+def regional() -> Request:
+    """The drifting version answers as the others do in the north only."""
+    one = tiny.request()
+    first = json.loads(one.body)["inputs"][0]["data"][0]
+    return Request(one.path, one.body, one.read, {"x-region": "south" if first > 500 else "north"})
+
+
+def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(estate: Estate):
+    analysis = {**QUICK, "agreement": {"min_percent": 95, "slice_header": "x-region"}}
+
+    def watch(variant: str) -> None:
+        estate.configure(
+            endpoint={"shadow": {"variant": variant, "percent": 100}},
+            strategy="shadow",
+            steps=None,
+            analysis=analysis,
+            weights={"blue": 100},
+        )
+        estate.stack.up()
+
+    with estate.load(regional) as load:
+        watch("good")
+        said = estate.run("start")
+        assert "pairs of answers agree" in said
+        watch("drifting")
+        said = estate.run("start", code=3)
+    load.report("two shadows")
+    assert "least in slices south (0 of " in said
+    assert broken(load) == []
+    assert {answer.variant for answer in load.answers} <= {"blue", "good"}, "what the weights said"
+    assert set(load.values()) == {"2"}
+    slices = [record["compared"]["slices"] for record in estate.journal() if record.get("compared")][-1]
+    assert slices["north"][0] == slices["north"][1] > 10
+    estate.run("report", "--output", str(estate.stack.home / "shadow.html"))
+    assert "slice south" in (estate.stack.home / "shadow.html").read_text()
+    estate.configure(weights={"blue": 100})
+    estate.stack.up()
+
+
+def test_a_version_whose_predictions_drift_is_rolled_back(estate: Estate):
+    """It answers every request, and quickly; only what it says is another thing than before."""
+    analysis = {**QUICK, "predictions": {"max_shift": 5, "output": "y"}}
+    estate.configure(steps=[{"percent": 50}, {"percent": 100}], analysis=analysis)
+    with estate.load() as load:
+        said = estate.run("start", "--to", "drifting", code=3)
+    load.report("a version that predicts otherwise")
+    assert "shares differ by" in said
+    assert broken(load) == []
+    assert estate.weights() == {"blue": 100}
+
+
+def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estate):
+    outcome = {"file": "outcomes.jsonl", "assignments": "assignments.jsonl"}
+    estate.configure(
+        strategy="a/b", steps=None, users={"header": "x-user"}, analysis={**QUICK, "outcome": outcome}
+    )
+    estate.stack.up()
+    users = [f"user-{number}" for number in range(400)]
+    url = estate.stack.url(ENDPOINT)
+
+    def variant_of(user: str) -> str:
+        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={"x-user": user})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return str(answer.headers["x-variant"])
+
+    with estate.load(lambda: tiny.request({"x-user": random.choice(users)})) as load:
+        driver = estate.begin("start", "--to", "good")
+        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        given = {user: variant_of(user) for user in users}
+        lines = [json.dumps({"id": user, "variant": variant}) for user, variant in given.items()]
+        (estate.stack.folder / "assignments.jsonl").write_text("\n".join([*lines, ""]))
+        assert {user: variant_of(user) for user in users[:50]} == {user: given[user] for user in users[:50]}
+        # The labels come when the answers are long gone, and say of whom they are, not of which variant.
+        chances = {"blue": 0.2, "good": 0.9}
+        known = [{"id": u, "value": float(random.random() < chances[v])} for u, v in given.items()]
+        (estate.stack.folder / "outcomes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in known))
+        assert driver.wait(timeout=300) == 0
+    load.report("a/b with labels that come later")
+    assert broken(load) == []
+    (outcomes,) = [one for one in estate.record("decided")["evidence"]["checks"] if one["name"] == "outcome"]
+    assert outcomes["low"] > 0
+    assert "effect size" in outcomes["text"]
+    (division,) = [one for one in estate.record("decided")["evidence"]["checks"] if "ratio" in one["name"]]
+    assert "of the users went to the candidate, 50 % were to" in division["text"]
+    assert estate.weights() == {"good": 100}
+    estate.configure(weights={"blue": 100})
+    estate.stack.up()
+
+
+def test_a_version_that_dies_and_does_not_come_back(estate: Estate):
+    """Its process is killed as the kernel kills one that takes too much memory; it does not load again."""
+    estate.configure(
+        steps=[{"percent": 25, "min_samples": 1_000_000}, {"percent": 100}],
+        analysis={**QUICK, "golden": "golden.json"},
+    )
+    with estate.load() as load:
+        driver = estate.begin("start", "--to", "drifting")
+        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        Path(estate.models["drifting"]).write_bytes(b"not a model")
+        estate.stack.process("tiny-drifting.0").kill()
+        assert driver.wait(timeout=300) == 3
+        said = estate.run("start", "--to", "drifting", code=3)
+    load.report("a version that dies")
+    assert "golden request 0" in said
+    assert estate.record("finished")["requests"] == 0
+    assert {answer.variant for answer in broken(load)} == {"drifting"}, "nothing else was lost"
+    assert len(broken(load)) < 0.3 * len(load.answers)
