@@ -110,7 +110,7 @@ class Driver:
         self._answers = answers
         self._files: OutcomeFiles | None = None
         self._comparison: Comparison | None = None
-        self._stage = -1
+        self._stage, self._took = -1, False
         self._taking: Task[Mapping[str, Sequence[Mapping[str, Any]]]] | None = None
         self._run: _Run | None = None
         self._look: _Look | None = None
@@ -359,12 +359,14 @@ class Driver:
         if self._answers is None or not (copies or looks_at.predictions):
             return
         if self._comparison is None or self._stage != state.stage:
-            self._stage, self._taking = state.stage, None
+            self._stage, self._taking, self._took = state.stage, None, False
             self._comparison = Comparison(looks_at, copies, Compared.of(state.compared))
         if self._taking and self._taking.wait(0):
             taken = self._taking.result()
             self._taking = None
-            self._comparison.add(taken[state.candidate], taken[state.stable])
+            if self._took:  # what servers had kept before belongs to no stage, or to another one
+                self._comparison.add(taken[state.candidate], taken[state.stable])
+            self._took = True
         if self._taking is None:
             source, names = self._answers, [state.candidate, state.stable]
             header = (looks_at.agreement.slice_header or "") if looks_at.agreement else ""

@@ -93,6 +93,20 @@ class Estate:
         self.begun.append(process)
         return process
 
+    def start(self, candidate: str, until: str, **fields: Any) -> "subprocess.Popen[bytes]":
+        """Begin a rollout, and wait until it has a record `until` with these fields."""
+        before = self.journal()[:1]
+        process = self.begin("start", "--to", candidate)
+
+        def seen() -> bool:
+            records = self.journal()
+            return records[:1] != before and any(
+                record["event"] == until and fields.items() <= record.items() for record in records
+            )
+
+        self.wait_for(seen, f"a record `{until}` of the rollout to {candidate}")
+        return process
+
     def end(self) -> None:
         """Kill the drivers that a test has left."""
         for process in self.begun:

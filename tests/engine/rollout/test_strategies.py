@@ -112,8 +112,7 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     estate.configure(steps=[{"percent": 25, "min_samples": 1_000_000}, {"percent": 100}])
     admin = str(estate.stack.outputs()["gateway"])
     with estate.load(requests) as load:
-        driver = estate.begin("start", "--to", "brittle")
-        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        driver = estate.start("brittle", "observed")
         watch = Watch(estate, admin, "brittle", "blue")
         other = estate.stack.start("up")
         backend = estate.stack.home / "project.backend"
@@ -163,11 +162,7 @@ def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
         estate.configure(
             strategy="blue-green", steps=None, keep_warm_s=600, analysis={**QUICK, "golden": "golden.json"}
         )
-        driver = estate.begin("start", "--to", "brittle")
-        estate.wait_for(lambda: estate.journal()[0]["candidate"] == "brittle", "the second rollout")
-        estate.wait_for(
-            lambda: [r for r in estate.journal() if r["event"] == "observed" and r["stage"]], "the switch"
-        )
+        driver = estate.start("brittle", "observed", stage=1)
         requests.are_harmless = False
         assert driver.wait(timeout=300) == 3
         back = time.monotonic()
@@ -216,8 +211,6 @@ def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(est
     assert slices["north"][0] == slices["north"][1] > 10
     estate.run("report", "--output", str(estate.stack.home / "shadow.html"))
     assert "slice south" in (estate.stack.home / "shadow.html").read_text()
-    estate.configure(weights={"blue": 100})
-    estate.stack.up()
 
 
 def test_a_version_whose_predictions_drift_is_rolled_back(estate: Estate):
@@ -237,7 +230,6 @@ def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estat
     estate.configure(
         strategy="a/b", steps=None, users={"header": "x-user"}, analysis={**QUICK, "outcome": outcome}
     )
-    estate.stack.up()
     users = [f"user-{number}" for number in range(400)]
     url = estate.stack.url(ENDPOINT)
 
@@ -247,8 +239,7 @@ def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estat
             return str(answer.headers["x-variant"])
 
     with estate.load(lambda: tiny.request({"x-user": random.choice(users)})) as load:
-        driver = estate.begin("start", "--to", "good")
-        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        driver = estate.start("good", "observed")
         given = {user: variant_of(user) for user in users}
         lines = [json.dumps({"id": user, "variant": variant}) for user, variant in given.items()]
         (estate.stack.folder / "assignments.jsonl").write_text("\n".join([*lines, ""]))
@@ -266,8 +257,6 @@ def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estat
     (division,) = [one for one in estate.record("decided")["evidence"]["checks"] if "ratio" in one["name"]]
     assert "of the users went to the candidate, 50 % were to" in division["text"]
     assert estate.weights() == {"good": 100}
-    estate.configure(weights={"blue": 100})
-    estate.stack.up()
 
 
 def test_a_version_that_dies_and_does_not_come_back(estate: Estate):
@@ -277,8 +266,7 @@ def test_a_version_that_dies_and_does_not_come_back(estate: Estate):
         analysis={**QUICK, "golden": "golden.json"},
     )
     with estate.load() as load:
-        driver = estate.begin("start", "--to", "drifting")
-        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        driver = estate.start("drifting", "observed")
         Path(estate.models["drifting"]).write_bytes(b"not a model")
         estate.stack.process("tiny-drifting.0").kill()
         assert driver.wait(timeout=300) == 3
