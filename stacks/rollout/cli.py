@@ -289,7 +289,7 @@ def _status(args: argparse.Namespace) -> int:
     _, journal = _open(args)
     if args.json:
         state = fold(journal.last())
-        print(json.dumps(_summary(state, journal) if state else None))
+        print(json.dumps(_summary(state, journal) if state else None, allow_nan=False))
         return 0
     from rich.console import Console
     from rich.live import Live
@@ -314,6 +314,7 @@ def _summary(state: State, journal: Journal) -> dict[str, object]:
     held = living(journal.folder)
     return {
         "id": state.id,
+        "strategy": state.rollout.kind.value,
         "candidate": state.candidate,
         "stable": state.stable,
         "phase": state.phase.value,
@@ -321,11 +322,13 @@ def _summary(state: State, journal: Journal) -> dict[str, object]:
         "weights": dict(state.weights),
         "paused": state.is_paused,
         "held": state.held_since is not None,
+        "braked": state.is_braked,
         "driver": held and {key: held[key] for key in ("who", "host", "pid")},
         "result": state.result and state.result.value,
         "why": state.why,
         "requests": state.affected.requests,
         "failures": state.affected.failures,
+        "evidence": next((r["evidence"] for r in reversed(journal.last()) if r.get("evidence")), None),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -265,21 +266,44 @@ def test_there_is_one_rollout_at_a_time(world: World):
         world.start(analysis=LIMITS)
 
 
-def life(folder: Path, bad: bool) -> World:
+BAD, GOOD = Behaviour(fails=0.3), Behaviour()
+
+LIVES: dict[str, tuple[dict[str, Any], Behaviour, Result, list[int]]] = {
+    "canary, good": ({"steps": [{"percent": 10}, {"percent": 100}]}, GOOD, Result.PROMOTED, [10, 100]),
+    "canary, bad": ({"steps": [{"percent": 10}, {"percent": 100}]}, BAD, Result.ROLLED_BACK, [10, 0]),
+    "blue-green, good": ({"strategy": "blue-green", "keep_warm_s": 5}, GOOD, Result.PROMOTED, [100]),
+    "blue-green, bad": ({"strategy": "blue-green", "keep_warm_s": 5}, BAD, Result.ROLLED_BACK, [100, 0]),
+    "shadow, good": ({"strategy": "shadow"}, GOOD, Result.PROMOTED, []),
+    "shadow, bad": ({"strategy": "shadow"}, BAD, Result.ROLLED_BACK, []),
+    "a/b, good": ({"strategy": "a/b"}, GOOD, Result.PROMOTED, [50, 100]),
+    "a/b, bad": ({"strategy": "a/b"}, BAD, Result.ROLLED_BACK, [50, 0]),
+}
+
+
+def life(folder: Path, rollout: dict[str, Any], behaviour: Behaviour) -> World:
     """A world in which a rollout has begun that goes the same way every time."""
-    world = World(folder, behaviours={"green": Behaviour(fails=0.3 if bad else 0.0)})
+    world = World(folder, behaviours={"green": behaviour}, rate=800)
     world.has_brake = True
-    world.start(analysis=LIMITS, steps=[{"percent": 10}, {"percent": 100}])
+    world.copies = rollout.get("strategy") == "shadow"
+    analysis: dict[str, Any] = dict(LIMITS)
+    if rollout.get("strategy") == "a/b":
+        analysis["outcome"] = {"file": "outcomes.jsonl"}
+        lines = [
+            f'{{"variant": "{name}", "value": {value}}}\n' for name, value in (("green", 1), ("blue", 0))
+        ]
+        (folder / "outcomes.jsonl").write_text("".join(lines) * 100)
+    world.start(analysis=analysis, **rollout)
     return world
 
 
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_a_driver_that_is_killed_at_any_step_makes_no_difference(tmp_path: Path, bad: bool):
-    expected = Result.ROLLED_BACK if bad else Result.PROMOTED
+@pytest.mark.parametrize("name", LIVES)
+def test_a_driver_that_is_killed_at_any_step_makes_no_difference(tmp_path: Path, name: str):
+    rollout, behaviour, expected, wanted = LIVES[name]
     moment = 0
     while True:
         moment += 1
-        world = life(tmp_path / str(moment), bad)
+        (tmp_path / str(moment)).mkdir()
+        world = life(tmp_path / str(moment), rollout, behaviour)
         world.kill_at = moment
         try:
             world.run()
@@ -289,14 +313,14 @@ def test_a_driver_that_is_killed_at_any_step_makes_no_difference(tmp_path: Path,
             break
         assert state.result is expected, moment
         assert world.stack == world.weights
-        assert world.weights["green"] == (0 if bad else 100)
+        assert world.braked == []
         path = [share for index, share in enumerate(shares(world)) if [0, *shares(world)][index] != share]
-        assert path == ([10, 0] if bad else [10, 100]), moment
+        assert path == wanted, moment
         finished = world.last("finished")
-        if bad:
+        if expected is Result.ROLLED_BACK:
             assert finished["requests"] == world.counts["green"][0]
         assert world.events.count("finished") == 1
-    assert moment > 20
+    assert moment > 10
 
 
 def test_a_driver_that_is_killed_again_and_again_gets_there(world: World):

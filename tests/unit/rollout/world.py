@@ -77,6 +77,8 @@ class World:
         self.moves: list[tuple[float, dict[str, int]]] = []
         self.down = self.busy = False
         self.engine_s = 2.0
+        self.copies = False
+        """Green gets copies of blue's requests."""
         self.has_brake = False
         self.stack: dict[str, int] = dict(self.weights)
         """The weights as the stack has them, which a brake is ahead of."""
@@ -129,6 +131,8 @@ class World:
         self.now += seconds
         for _ in range(round(self.rate * seconds)):
             name = "green" if self.random.random() * 100 < self.weights["green"] else "blue"
+            if self.copies and self.random.random() < 0.5:
+                name = "green"
             how = self.behaviours.get(name, Behaviour())
             share = how.failing_share(self.weights[name]) if how.failing_share else how.fails
             took = how.ms * self.random.lognormvariate(0, 0.3)
