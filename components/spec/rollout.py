@@ -85,7 +85,13 @@ class OutcomeAnalysis(Spec):
 
     file: str = Field(examples=["outcomes.jsonl"])
     """JSON lines, `{"variant": "green", "value": 0.7}`, appended as outcomes become known. An answer's
-    variant is in its header `x-variant`. A path is taken from the project's folder."""
+    variant is in its header `x-variant`. A path is taken from the project's folder. With an `id` (a
+    user's, or a request's) only the first outcome of each counts."""
+
+    assignments: str | None = Field(default=None, examples=["assignments.jsonl"])
+    """JSON lines, `{"id": "u-17", "variant": "green"}`, appended as answers are given. Outcomes then need
+    only `id` and `value`: labels that come later are joined by it. Where users stay with their variant and
+    ids are theirs, the division of users is checked too. A path is taken from the project's folder."""
 
     lowest: float | None = Field(
         default=0.0, ge=-1e12, le=1e12, examples=[0], json_schema_extra={"unit": "units of the outcome"}
@@ -113,9 +119,10 @@ class OutcomeAnalysis(Spec):
 class AgreementAnalysis(Spec):
     """How often the candidate has to answer as the variant does that it would replace."""
 
-    requests: str = Field(examples=["requests.jsonl"])
-    """Requests that are sent to both: JSON lines in the form of the Open Inference Protocol, each may have
-    a `slice`. A path is taken from the project's folder."""
+    requests: str | None = Field(default=None, examples=["requests.jsonl"])
+    """Requests that are sent to both before clients' are: JSON lines in the form of the Open Inference
+    Protocol, each may have a `slice`. A path is taken from the project's folder. A shadow rollout compares
+    the answers to the copies as well, or to them alone."""
 
     min_percent: float | None = Field(
         default=99.0, ge=0, le=100, examples=[99], json_schema_extra={"unit": "per cent of the requests"}
@@ -124,6 +131,41 @@ class AgreementAnalysis(Spec):
 
     classes: list[str] | None = Field(default=None, examples=[["probabilities"]])
     """Outputs of scores, of which only the greatest has to be the same one."""
+
+    tolerance: dict[str, float] | None = Field(
+        default=None,
+        examples=[{"score": 0.01}],
+        json_schema_extra={
+            "unit": "share of the stable variant's number",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+        },
+    )
+    """How far apart the numbers of an output may be, by its name; where nothing is said, 0.01 for FP16, 0.02
+    for BF16, 0.0001 for FP32 and 0.000001 for FP64. Anything else has to be equal."""
+
+    slice_header: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        examples=["x-region"],
+        json_schema_extra={
+            "kind": "a header's name: up to 63 lower-case letters, digits and `-`, a letter first"
+        },
+    )
+    """A header of the requests that says which slice they belong to, so that the report can tell where the
+    answers to a shadow's copies disagree."""
+
+
+class PredictionAnalysis(Spec):
+    """How differently the candidate may predict, over all requests: classes that shift, scores that drift."""
+
+    max_shift: float | None = Field(
+        default=10.0, ge=0, le=100, examples=[10], json_schema_extra={"unit": "per cent of the answers"}
+    )
+    """By how much the share of any class may differ from that of the variant it replaces; of a number, the
+    share of answers up to any value."""
+
+    output: str | None = Field(default=None, examples=["label"])
+    """Which output; the model's first where nothing is said. The first row of an answer counts."""
 
 
 class Analysis(Spec):
@@ -142,6 +184,9 @@ class Analysis(Spec):
 
     agreement: AgreementAnalysis | None = Field(default=None, examples=[{"requests": "requests.jsonl"}])
     """Answers to the same requests, compared pair by pair."""
+
+    predictions: PredictionAnalysis | None = Field(default=None, examples=[{"max_shift": 10}])
+    """What the answers are, taken together."""
 
     golden: str | None = Field(default=None, examples=["golden.json"])
     """A file of requests with the answers that are right, which each of the candidate's replicas has to
@@ -257,6 +302,13 @@ class Rollout(Spec):
                     f"only {_a(owner)} rollout has it, this is {_a(self.kind)} one; leave it out, or set "
                     f"`strategy: {owner.value}`",
                 )
+        agreement = self.analysis.agreement if self.analysis else None
+        if agreement and not agreement.requests and self.kind is not Strategy.SHADOW:
+            yield (
+                ("analysis", "agreement", "requests"),
+                "only a shadow rollout has copies whose answers can be compared; say which requests to send "
+                "to both, e.g. {requests: requests.jsonl}",
+            )
         if self.kind is Strategy.AB and not (self.analysis and self.analysis.outcome):
             yield (
                 ("analysis", "outcome"),

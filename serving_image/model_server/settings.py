@@ -47,6 +47,11 @@ class ServerSettings(_Section):
         default=30.0,
         description="Seconds that requests in flight have to finish after the drain, before they are cut.",
     )
+    tells_answers: bool = Field(
+        default=False,
+        description="Tell whoever asks the server itself, not through a proxy, what it answered to others: "
+        "POST /v2/models/{model}/answers, for comparing versions. Only where others cannot reach the port.",
+    )
     hung_worker_seconds: Seconds = Field(
         default=30.0,
         description="Seconds without a heartbeat after which a worker is killed and replaced; 0 is never.",

@@ -7,6 +7,7 @@ from typing import Any
 
 from components.spec.rollout import AgreementAnalysis
 
+from .compared import tolerance
 from .errors import RolloutError
 from .evidence.pairs import Agreement, Tolerance, disagreement
 from .evidence.proportions import EVEN, interval
@@ -34,13 +35,13 @@ def golden(file: Path, endpoint: str, candidate: Variant) -> str | None:
     for number, request in enumerate(load_requests(file)):
         expected = {"outputs": request.get("outputs", [])}
         sent = {"inputs": request["inputs"]}
-        tolerance = Tolerance({output["name"]: request.get("rtol", 1e-4) for output in expected["outputs"]})
+        allowed = Tolerance({output["name"]: request.get("rtol", 1e-4) for output in expected["outputs"]})
         for address in candidate.addresses:
             answer = ask(address, endpoint, sent)
             if "error" not in answer:
                 asked = {output["name"] for output in expected["outputs"]}
                 answer = {"outputs": [one for one in answer["outputs"] if one["name"] in asked]}
-            why = disagreement(answer, expected, tolerance)
+            why = disagreement(answer, expected, allowed)
             if why:
                 detail = f": {answer['error']}" if "error" in answer else ""
                 return f"golden request {number} at {address}: {why}{detail}"
@@ -59,11 +60,11 @@ def agreement(
     if not requests:
         raise RolloutError(f"{file} is empty; it has to hold the requests that are compared")
     found = Agreement()
-    tolerance = Tolerance(classes=limits.classes or ())
+    allowed = tolerance(limits)
     for number, request in enumerate(requests):
         ours = ask(candidate.addresses[number % len(candidate.addresses)], endpoint, request)
         theirs = ask(stable.addresses[number % len(stable.addresses)], endpoint, request)
-        found.add(disagreement(ours, theirs, tolerance), str(request.get("slice", "")))
+        found.add(disagreement(ours, theirs, allowed), str(request.get("slice", "")))
     low, high = interval(found.agreed, found.pairs, alpha, EVEN)
     share = 100 * found.agreed / found.pairs
     wanted = 99.0 if limits.min_percent is None else limits.min_percent

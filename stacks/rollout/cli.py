@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,10 +20,25 @@ from .notify import Notifier, sentence
 from .outcomes import size
 from .placement import PulumiStack, load_requests
 from .sources import MetricsSource
+from .sources.answers import ServerAnswers
 from .state import Phase, Result, State, fold
 
 PROMOTED, FAILED, ROLLED_BACK, TAKEN_OVER = 0, 1, 3, 4
 """Exit codes: 3 for a rollout that was rolled back or stopped, 4 where another driver has taken over."""
+
+INTERRUPTED, TERMINATED = 130, 143
+
+_EPILOG = """\
+a rollout, from begin to end:
+  estate rollout start breast-cancer --to green      # drives in the foreground, a line for each step
+  estate rollout status breast-cancer --watch        # in another shell
+  estate rollout abort breast-cancer                 # back to 0 % at once
+  estate rollout report breast-cancer                # afterwards
+
+exit codes of start, resume:
+  0 promoted   3 rolled back, or stopped as somebody else moved the weights   4 another driver has taken over
+  130, 143 interrupted: nobody drives it now, resume goes on   1 anything else   2 wrong arguments
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,14 +53,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("interrupted; the rollout is where it was: `estate rollout resume` goes on", file=sys.stderr)
-        return 130
+        return _interrupted(parsed, INTERRUPTED)
+    except _Terminated:
+        return _interrupted(parsed, TERMINATED)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as CI sends it: the lease is given back, and the journal says where to go on."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def _interrupted(args: argparse.Namespace, code: int) -> int:
+    print(
+        f"interrupted; the weights stay where they are and nobody drives it: `estate rollout resume "
+        f"{args.endpoint}` goes on, `estate rollout abort {args.endpoint}` rolls back",
+        file=sys.stderr,
+    )
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="estate", description="Operations on a running estate.")
     rollouts = parser.add_subparsers(required=True).add_parser(
-        "rollout", help="move an endpoint's requests to another variant, by evidence", description=__doc__
+        "rollout",
+        help="move an endpoint's requests to another variant, by evidence",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = rollouts.add_subparsers(required=True, metavar="COMMAND")
 
@@ -60,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     def drives(found: argparse.ArgumentParser) -> argparse.ArgumentParser:
         found.add_argument("--prometheus", metavar="URL", help="read metrics from here, not from the gateway")
         found.add_argument("--clusters", metavar="REGEX", help="names of Envoy's clusters in Prometheus")
+        found.add_argument("--json", action="store_true", help="each record on a line, for programs")
         found.add_argument("--tick", type=float, default=1.0, metavar="S", help="seconds between looks")
         found.add_argument("--webhook", metavar="URL", help="Slack-compatible (or ESTATE_WEBHOOK)")
         found.add_argument("--grafana", metavar="URL", help="annotate (or ESTATE_GRAFANA, GRAFANA_TOKEN)")
@@ -75,9 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     promote = command("promote", _promote, "go on to the next step without waiting for evidence")
     promote.add_argument("--full", action="store_true", help="to the end, past all steps")
     drives(command("abort", _abort, "roll back; drives it itself where no driver is alive"))
-    history = command("history", _history, "list what happened")
-    history.add_argument("--json", action="store_true", help="the records as they are")
+    history = command("history", _history, "list the endpoint's rollouts, or what happened in one")
+    history.add_argument("--id", metavar="ROLLOUT", help="what happened in this one, or in the `last`")
+    history.add_argument("--json", action="store_true", help="the records as they are, of all or of one")
     report = command("report", _report, "write a report that is one HTML file")
+    report.add_argument("--id", metavar="ROLLOUT", default="last", help="which rollout (default: the last)")
     report.add_argument(
         "--output", "-o", type=Path, default=Path("rollout.html"), help="default: %(default)s"
     )
@@ -132,6 +173,7 @@ def _start(args: argparse.Namespace) -> int:
         outcome = spec.rollout.looks_at.outcome
         block = spec.rollout.model_dump(mode="json", exclude_unset=True, exclude={"weights"})
         from_ = size(stack.folder / outcome.file) if outcome else 0
+        assigned = size(stack.folder / outcome.assignments) if outcome and outcome.assignments else 0
         begun = begin(
             journal,
             placement,
@@ -139,6 +181,7 @@ def _start(args: argparse.Namespace) -> int:
             args.endpoint,
             candidate,
             outcomes_from=from_,
+            assigned_from=assigned,
             stack=args.stack,
         )
         return _drive(args, stack, journal, lease, begun)
@@ -190,13 +233,28 @@ def _drive(
 
     def told(record: Record, state: State) -> None:
         text = sentence(record, state)
-        if text:
+        if args.json:
+            print(json.dumps(record), flush=True)
+        elif text:
             print(f"{time.strftime('%H:%M:%S', time.localtime(record['at']))} {text}", flush=True)
         notifier.told(record, state)
 
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         source = _source(args, stack)
-        driver = Driver(journal, stack, source, lease, stack.folder, tick_s=args.tick, told=told)
+        if stack.brake is None:
+            stack.present()
+        driver = Driver(
+            journal,
+            stack,
+            source,
+            lease,
+            stack.folder,
+            tick_s=args.tick,
+            told=told,
+            brake=stack.brake,
+            answers=ServerAnswers(args.endpoint, lambda: stack.placement),
+        )
         told(first, driver.state)
         state = driver.run()
     finally:
@@ -231,7 +289,7 @@ def _status(args: argparse.Namespace) -> int:
     _, journal = _open(args)
     if args.json:
         state = fold(journal.last())
-        print(json.dumps(_summary(state, journal) if state else None))
+        print(json.dumps(_summary(state, journal) if state else None, allow_nan=False))
         return 0
     from rich.console import Console
     from rich.live import Live
@@ -256,6 +314,7 @@ def _summary(state: State, journal: Journal) -> dict[str, object]:
     held = living(journal.folder)
     return {
         "id": state.id,
+        "strategy": state.rollout.kind.value,
         "candidate": state.candidate,
         "stable": state.stable,
         "phase": state.phase.value,
@@ -263,31 +322,78 @@ def _summary(state: State, journal: Journal) -> dict[str, object]:
         "weights": dict(state.weights),
         "paused": state.is_paused,
         "held": state.held_since is not None,
+        "braked": state.is_braked,
         "driver": held and {key: held[key] for key in ("who", "host", "pid")},
         "result": state.result and state.result.value,
         "why": state.why,
         "requests": state.affected.requests,
         "failures": state.affected.failures,
+        "evidence": next((r["evidence"] for r in reversed(journal.last()) if r.get("evidence")), None),
     }
 
 
 def _history(args: argparse.Namespace) -> int:
     _, journal = _open(args)
-    state: State | None = None
-    for record in journal.records():
-        state = fold([record], state)
-        if args.json:
+    rollouts = [_of(journal, args.id)] if args.id else journal.rollouts()
+    if args.json:
+        for record in (record for records in rollouts for record in records):
             print(json.dumps(record))
-        elif state and (text := sentence(record, state)):
-            print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["at"])), text)
+    elif args.id:
+        state: State | None = None
+        for record in rollouts[0]:
+            state = fold([record], state)
+            if state and (text := sentence(record, state)):
+                print(_when(record), text)
+    else:
+        for records in rollouts:
+            print(_line(records))
+        if not rollouts:
+            print(f"no rollout of {args.endpoint} yet", file=sys.stderr)
     return 0
+
+
+def _when(record: Record) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["at"]))
+
+
+def _line(records: Sequence[Record]) -> str:
+    """A rollout on one line."""
+    state = fold(records)
+    assert state is not None
+    result = state.result.value if state.result and state.phase is Phase.OVER else state.phase.value
+    took = (state.ended or time.time()) - state.began
+    ways = f"{state.stable} -> {state.candidate}"
+    counted = f"{state.affected.requests} requests, {state.affected.failures} failed"
+    finished = [record for record in records if record["event"] == "finished"]
+    if finished:
+        counted = f"{finished[-1]['requests']} requests, {finished[-1]['failures']} failed"
+    return (
+        f"{_when(records[0])}  {state.id}  {state.rollout.kind.value}  {ways}  {result}  {took:.0f} s  "
+        f"{counted}  by {records[0]['who']}"
+    )
+
+
+def _of(journal: Journal, wanted: str) -> list[Record]:
+    """The records of one rollout.
+
+    Raises:
+        RolloutError: there is none.
+    """
+    rollouts = journal.rollouts()
+    if wanted == "last" and rollouts:
+        return rollouts[-1]
+    found = [records for records in rollouts if records[0]["id"] == wanted]
+    if not found:
+        known = ", ".join(records[0]["id"] for records in rollouts[-10:]) or "none yet"
+        raise RolloutError(f"there is no rollout {wanted}; there are {known}")
+    return found[-1]
 
 
 def _report(args: argparse.Namespace) -> int:
     from .report import report
 
     _, journal = _open(args)
-    args.output.write_text(report(journal.last()), encoding="utf-8")
+    args.output.write_text(report(_of(journal, args.id)), encoding="utf-8")
     print(f"written: {args.output}")
     return 0
 

@@ -1,24 +1,31 @@
 """The driver: looks, decides, moves weights, and writes down each of it before and after.
 
-It holds nothing that is not in the journal. One call of `tick` makes at most one step, so a driver that was
+It holds nothing that is not in the journal, but for runs of the engine that are under way, which it waits
+for without taking its eyes off the metrics. One call of `tick` makes at most one step, so a driver that was
 killed anywhere is replaced by one that folds the journal and goes on.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from components.spec.rollout import OnTimeout, Strategy
 
-from . import checks, outcomes
+from . import checks
+from .background import Background, Task, Thread
+from .brakes import Brake
+from .compared import Compared, Comparison
 from .errors import BusyError, RolloutError, SourceDownError
 from .journal import Journal, Record
-from .judge import Evidence, Verdict, Window, judge
+from .judge import DIVISION, Evidence, Verdict, Window, judge
+from .outcomes import OutcomeFiles, Outcomes
 from .placement import Placement, Stack
 from .readings import Reading, Snapshot
 from .sources import MetricsSource
+from .sources.answers import AnswersSource
 from .state import Phase, Result, State, fold
 
 GIVE_UP_AFTER = 5
@@ -44,6 +51,24 @@ Told = Callable[[Record, State], None]
 """Is told of each record that was written, and of the state after it."""
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run of the engine that is under way."""
+
+    target: Mapping[str, int]
+    began: float
+    task: Task[None]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look at the stack that is under way, and the weights at its begin."""
+
+    weights: Mapping[str, int]
+    began: float
+    task: Task[Placement]
+
+
 class Driver:
     """Drives the last rollout of a journal to its end."""
 
@@ -58,6 +83,9 @@ class Driver:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         told: Told = lambda _record, _state: None,
+        brake: Brake | None = None,
+        background: Background = Thread,
+        answers: AnswersSource | None = None,
     ) -> None:
         """Take over where the journal ends.
 
@@ -71,10 +99,23 @@ class Driver:
             clock: the time, in seconds; a rollout may outlive a process, so not a monotonic one.
             sleep: waits for some seconds.
             told: is told what happens.
+            brake: takes requests from the candidate before the stack follows; without one a rollback takes
+                as long as a run of the engine.
+            background: does what takes long beside the driver.
+            answers: what the variants answered, where that is compared.
         """
         self._journal, self._stack, self._source, self._lease = journal, stack, source, lease
         self._folder, self._tick_s, self._clock, self._sleep, self._told = folder, tick_s, clock, sleep, told
-        self._looked = -math.inf
+        self._brake, self._background = brake, background
+        self._answers = answers
+        self._files: OutcomeFiles | None = None
+        self._comparison: Comparison | None = None
+        self._stage, self._took = -1, False
+        self._taking: Task[Mapping[str, Sequence[Mapping[str, Any]]]] | None = None
+        self._run: _Run | None = None
+        self._look: _Look | None = None
+        self._looked = self._clean = -math.inf
+        self._suspected: float | None = None
         self._wrote = -math.inf
         self._state: State | None = None
         self._read = 0
@@ -101,8 +142,15 @@ class Driver:
         """
         while (state := self.state).phase is not Phase.OVER:
             if not self.tick(state):
-                self._sleep(self._tick_s)
+                self.rest()
         return state
+
+    def rest(self) -> None:
+        """Wait for the next look, or until the run of the engine is over."""
+        if self._run:
+            self._run.task.wait(self._tick_s)
+        else:
+            self._sleep(self._tick_s)
 
     def tick(self, state: State) -> bool:
         """Make one step; whether there is more to do at once."""
@@ -141,7 +189,7 @@ class Driver:
         why = None
         if looks_at.golden:
             why = checks.golden(self._folder / looks_at.golden, state.endpoint, candidate)
-        if looks_at.agreement and not why:
+        if looks_at.agreement and looks_at.agreement.requests and not why:
             file = self._folder / looks_at.agreement.requests
             alpha = state.rollout.alpha or 0.05
             good, findings = checks.agreement(
@@ -157,40 +205,93 @@ class Driver:
     # Weights
 
     def _move(self, state: State) -> bool:
-        if state.target == dict(state.weights) and state.moving_to is None:
+        if self._run is None and state.target == dict(state.weights) and state.moving_to is None:
             return self._write("moved", stage=state.stage, weights=state.target, took_s=0)
         snapshot = self._read_source(state)
-        if snapshot is None:
+        breach = self._breach(state, snapshot) if snapshot else None
+        if breach:
+            return self._decide(Result.ROLLED_BACK, breach)
+        if snapshot is None and self._run is None:
             return False  # nobody would see what the larger share does
         why = f"rollout {state.id}: {state.candidate} to {state.here.name}"
-        return self._set(state, why, raw=_records(snapshot))
+        return self._set(state, why, **({"raw": _records(snapshot)} if snapshot else {}))
+
+    def _breach(self, state: State, snapshot: Snapshot) -> str | None:
+        """What speaks against the candidate while its weights are moved: it has requests, or gets them."""
+        if not state.raw:
+            return None
+        totals = _totals(state, snapshot, state.before)
+        evidence = self._weigh(state, totals, snapshot.edges, moves=True)
+        if evidence.verdict is not Verdict.ROLL_BACK:
+            return None
+        self.evidence = evidence
+        return evidence.why
 
     def _set(self, state: State, why: str, **more: Any) -> bool:
         """Have the weights set; the intent is on the disk before, the fact after."""
-        if state.moving_to != state.target:
-            self._write("moving", stage=state.stage, weights=state.target, why=why, **more)
-        began = self._clock()
+        if self._run is None:
+            if state.moving_to != state.target:
+                self._write("moving", stage=state.stage, weights=state.target, why=why, **more)
+            target = state.target
+            if self._brake and target.get(state.candidate):
+                self._brake.release()  # one that a driver left that died
+            task = self._background(lambda: self._stack.move(target, why))
+            self._run = _Run(target, self._clock(), task)
+            return False
+        run = self._run
+        if not run.task.wait(0):
+            return False
+        self._run = None
         try:
-            self._stack.move(state.target, why)
+            run.task.result()
         except BusyError:
             return False  # it is tried again at the next tick
         except RolloutError as error:
+            if run.target != state.target:
+                return True  # nobody wants it any more
             self._write("move failed", error=str(error))
             if state.phase is Phase.MOVE and state.failures + 1 >= GIVE_UP_AFTER:
                 return self._decide(Result.ROLLED_BACK, f"the weights could not be moved: {error}")
             return False
-        took = round(self._clock() - began, 3)
+        if run.target != state.target:
+            return True  # it was overtaken by a decision
+        took = round(self._clock() - run.began, 3)
         return self._write("moved", stage=state.stage, weights=state.target, took_s=took)
+
+    def _stop_requests(self, state: State) -> None:
+        """Take the requests away now; the stack follows."""
+        if self._brake is None:
+            return
+        # A run under way, or somebody else's, may still ask for any of these.
+        may_be_asked = [dict(state.weights), *([dict(state.moving_to)] if state.moving_to else [])]
+        try:
+            self._brake.pull(state.target, [one for one in may_be_asked if one != state.target])
+        except RolloutError as error:
+            self._brake = None
+            self._write("brake failed", error=str(error))
+        else:
+            self._write("braked", weights=state.target)
 
     def _changed(self, state: State) -> tuple[Result, str] | None:
         """Whether somebody else changed what the rollout is about, and what then becomes of it."""
-        if state.moving_to is not None or self._clock() - self._looked < LOOK_AT_STACK_S:
+        if state.moving_to is not None or self._run:
+            self._look = None  # what it would tell is about to change
             return None
+        if self._look is None:
+            if self._clock() - self._looked >= LOOK_AT_STACK_S:
+                self._looked = self._clock()
+                self._look = _Look(dict(state.weights), self._looked, self._background(self._stack.present))
+            return None
+        look = self._look
+        if not look.task.wait(0):
+            return None
+        self._look, self._clean = None, look.began
         try:
-            placement = self._stack.present()
+            placement = look.task.result()
         except RolloutError:
             return None  # nothing can be told; the next move tells
-        self._looked = self._clock()
+        if look.weights != dict(state.weights):
+            return None
         for name in (state.candidate, state.stable):
             now = placement.variants.get(name)
             if now is None or now.model != state.models[name]:
@@ -218,10 +319,11 @@ class Driver:
             self._wrote = -math.inf
             edges = [str(edge) for edge in snapshot.edges]
             return self._write("counting", stage=state.stage, raw=_records(snapshot), edges=edges)
-        totals = _totals(state, snapshot)
+        self._compare(state)
+        totals = _totals(state, snapshot, state.totals)
         elapsed = now - state.stage_began - state.held_s
-        self.evidence = evidence = self._weigh(state, totals)
-        decision = self._decision(state, evidence, elapsed)
+        self.evidence = evidence = self._weigh(state, totals, state.edges)
+        decision = None if self._is_suspect(evidence) else self._decision(state, evidence, elapsed)
         # Often at first and then ever less: a long rollout must not fill the disk.
         if decision or now - self._wrote >= max(self._tick_s, elapsed / 100):
             self._wrote = now
@@ -232,11 +334,53 @@ class Driver:
                 raw=_records(snapshot),
                 totals={name: one.record() for name, one in totals.items()},
                 evidence=evidence.record(),
+                **({"compared": self._comparison.compared.record()} if self._comparison else {}),
             )
         if decision is None:
             return False
         what, why = decision
         return self._write("decided", decision=what, why=why, evidence=evidence.record(), stage=state.stage)
+
+    def _outcomes(self, state: State) -> Outcomes:
+        outcome = state.rollout.looks_at.outcome
+        if outcome is None:
+            return Outcomes()
+        if self._files is None:
+            assignments = self._folder / outcome.assignments if outcome.assignments else None
+            self._files = OutcomeFiles(
+                self._folder / outcome.file, assignments, state.candidate, state.stable
+            )
+        return self._files.read(state.outcomes_from, state.assigned_from)
+
+    def _compare(self, state: State) -> None:
+        """Count the answers that were taken meanwhile, and have the next ones taken."""
+        looks_at = state.rollout.looks_at
+        copies = state.here.percent is None and looks_at.agreement is not None
+        if self._answers is None or not (copies or looks_at.predictions):
+            return
+        if self._comparison is None or self._stage != state.stage:
+            self._stage, self._taking, self._took = state.stage, None, False
+            self._comparison = Comparison(looks_at, copies, Compared.of(state.compared))
+        if self._taking and self._taking.wait(0):
+            taken = self._taking.result()
+            self._taking = None
+            if self._took:  # what servers had kept before belongs to no stage, or to another one
+                self._comparison.add(taken[state.candidate], taken[state.stable])
+            self._took = True
+        if self._taking is None:
+            source, names = self._answers, [state.candidate, state.stable]
+            header = (looks_at.agreement.slice_header or "") if looks_at.agreement else ""
+            self._taking = self._background(lambda: source.take(names, header))
+
+    def _is_suspect(self, evidence: Evidence) -> bool:
+        """Whether requests are divided wrongly and it is not known yet that nobody else moved the weights."""
+        bad = {check.name for check in evidence.checks if check.verdict is Verdict.ROLL_BACK}
+        if bad != {DIVISION}:
+            self._suspected = None
+            return False
+        if self._suspected is None:
+            self._suspected, self._look, self._looked = self._clock(), None, -math.inf
+        return self._clean < self._suspected
 
     def _read_source(self, state: State) -> Snapshot | None:
         """The counters; None where they cannot be read, which holds everything."""
@@ -250,31 +394,34 @@ class Driver:
             self._write("back")
         return snapshot
 
-    def _weigh(self, state: State, totals: Mapping[str, Reading]) -> Evidence:
-        """The evidence of the stage; the decision about it comes after."""
+    def _weigh(
+        self, state: State, totals: Mapping[str, Reading], edges: Sequence[float], moves: bool = False
+    ) -> Evidence:
+        """The evidence of the stage, or of a move to it; the decision about it comes after."""
         stage = state.here
         candidate, stable = totals[state.candidate], totals[state.stable]
-        if stage.percent == 0:
+        if stage.percent == 0 and not moves:
             enough = stable.requests >= stage.min_samples
             return Evidence(Verdict.PROMOTE if enough else Verdict.WAIT, [], stable.requests)
-        found: Mapping[str, Any] = {}
-        outcome = state.rollout.looks_at.outcome
-        if outcome:
-            file = self._folder / outcome.file
-            found = outcomes.read(file, state.outcomes_from, state.candidate, state.stable)
-        all_at_once = stage.percent == 100
+        found = self._outcomes(state)
+        all_at_once = stage.percent == 100 and not moves
         # Users differ in how much they ask for: the division of their requests says nothing.
-        is_divided = stage.percent is not None and not all_at_once and not state.rollout.users
+        is_divided = stage.percent is not None and not (all_at_once or moves or state.rollout.users)
         window = Window(
             candidate=candidate,
             stable=(state.reference or Reading()) if all_at_once else stable,
-            edges=state.edges,
+            edges=edges,
             share=stage.percent / 100 if is_divided and stage.percent else None,
-            outcomes=found,
+            outcomes=found.values,
+            users=found.users if state.rollout.users and not moves else None,
+            user_share=(stage.percent or 50) / 100,
+            compared=self._comparison.compared if self._comparison else None,
+            has_pairs=stage.percent is None,
         )
-        judged = [one for one in state.plan if one.percent != 0]
+        # The first move is a window of its own; at the others that of the stage before goes on.
+        windows = 1 + sum(one.percent != 0 for one in state.plan)
         alpha = state.rollout.alpha or 0.05
-        return judge(state.rollout.looks_at, window, alpha, len(judged), stage.min_samples)
+        return judge(state.rollout.looks_at, window, alpha, windows, stage.min_samples)
 
     def _decision(self, state: State, evidence: Evidence, elapsed: float) -> tuple[str, str] | None:
         """What to do now and why; None to go on looking."""
@@ -302,8 +449,14 @@ class Driver:
 
     def _end(self, state: State) -> bool:
         stays = state.result is Result.STOPPED or state.rollout.kind is Strategy.SHADOW
-        if not stays and (state.moving_to is not None or state.target != dict(state.weights)):
+        moves = state.is_braked or state.moving_to is not None or state.target != dict(state.weights)
+        if not stays and (moves or self._run):
+            if state.result is Result.ROLLED_BACK and not state.is_braked:
+                self._stop_requests(state)
+                state = self.state
             return self._set(state, f"rollout {state.id}: {state.result.value if state.result else ''}")
+        if self._brake and not stays:
+            self._brake.release()
         affected, after = state.affected, Reading()
         try:
             raw = self._source.read(state.endpoint, [state.candidate, state.stable])
@@ -331,12 +484,12 @@ def _records(snapshot: Snapshot) -> dict[str, Any]:
     return {name: reading.record() for name, reading in snapshot.variants.items()}
 
 
-def _totals(state: State, snapshot: Snapshot) -> dict[str, Reading]:
-    """What was counted in this stage up to now."""
+def _totals(state: State, snapshot: Snapshot, before: Mapping[str, Reading]) -> dict[str, Reading]:
+    """What was counted in this stage up to now; `before`: up to the last record of it."""
     totals = {}
     for name, reading in snapshot.variants.items():
         more = reading.since(state.raw.get(name, reading))
-        totals[name] = state.totals.get(name, Reading()).plus(more)
+        totals[name] = before.get(name, Reading()).plus(more)
     return totals
 
 

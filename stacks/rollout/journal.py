@@ -69,9 +69,18 @@ class Journal:
 
     def last(self) -> list[Record]:
         """Those of the last rollout."""
-        records = self.records()
-        begun = [index for index, record in enumerate(records) if record["event"] == "started"]
-        return records[begun[-1] :] if begun else []
+        rollouts = self.rollouts()
+        return rollouts[-1] if rollouts else []
+
+    def rollouts(self) -> list[list[Record]]:
+        """Those of each rollout, the oldest first."""
+        found: list[list[Record]] = []
+        for record in self.records():
+            if record["event"] == "started":
+                found.append([])
+            if found:
+                found[-1].append(record)
+        return found
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

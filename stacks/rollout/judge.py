@@ -6,13 +6,25 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from components.spec.rollout import Analysis, ErrorAnalysis, LatencyAnalysis, OutcomeAnalysis
+from components.spec.rollout import (
+    AgreementAnalysis,
+    Analysis,
+    ErrorAnalysis,
+    LatencyAnalysis,
+    OutcomeAnalysis,
+    PredictionAnalysis,
+)
 
+from .compared import Compared
 from .evidence.counts import log_sample_ratio
 from .evidence.means import mean_difference
-from .evidence.proportions import CANDIDATE_PART, difference
+from .evidence.proportions import CANDIDATE_PART, EVEN, difference, interval
 from .evidence.quantiles import of_histogram
+from .evidence.shares import Shift, largest_shift
 from .readings import Reading
+
+DIVISION = "sample ratio"
+"""The name of the check that requests are divided as they were to be."""
 
 
 class Verdict(Enum):
@@ -82,6 +94,13 @@ class Window:
     copies, or a stable variant that was counted before."""
     outcomes: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Of `candidate` and `stable`, in the order in which they came."""
+    users: tuple[int, int] | None = None
+    """How many users each variant has, where users are divided by `user_share`."""
+    user_share: float = 0.5
+    compared: Compared | None = None
+    """The answers, where they are looked at."""
+    has_pairs: bool = False
+    """Both variants get the same requests, and their answers have to agree."""
 
 
 def judge(analysis: Analysis, window: Window, alpha: float, steps: int, min_samples: int) -> Evidence:
@@ -98,9 +117,10 @@ def judge(analysis: Analysis, window: Window, alpha: float, steps: int, min_samp
         steps: how many steps the rollout has.
         min_samples: requests of the candidate without which it is not promoted.
     """
-    parts = [analysis.errors, analysis.latency, analysis.outcome]
-    divided = window.share is not None
-    each = alpha / (max(steps, 1) * (sum(part is not None for part in parts) + divided))
+    pairs = analysis.agreement if window.has_pairs else None
+    parts = [analysis.errors, analysis.latency, analysis.outcome, analysis.predictions, pairs]
+    # The division has its part also where there is none to look at: a window may lose it on the way.
+    each = alpha / (max(steps, 1) * (sum(part is not None for part in parts) + 1))
     checks: list[Check] = []
     if analysis.errors:
         checks.append(_errors(analysis.errors, window, alpha, each))
@@ -108,8 +128,15 @@ def judge(analysis: Analysis, window: Window, alpha: float, steps: int, min_samp
         checks.append(_latency(analysis.latency, window, alpha, each))
     if analysis.outcome:
         checks.append(_outcome(analysis.outcome, window, alpha, each))
-    if divided:
-        checks.append(_division(window, each))
+    if analysis.predictions:
+        checks.append(_predictions(analysis.predictions, window, alpha, each))
+    if pairs:
+        checks.append(_agreement(pairs, window, alpha, each))
+    if window.share is not None:
+        counts = window.candidate.requests, window.stable.requests
+        checks.append(_division(counts, window.share, each, "requests"))
+    elif window.users:
+        checks.append(_division(window.users, window.user_share, each, "users"))
     verdicts = {check.verdict for check in checks}
     enough = window.candidate.requests >= min_samples
     if Verdict.ROLL_BACK in verdicts:
@@ -191,19 +218,57 @@ def _outcome(limits: OutcomeAnalysis, window: Window, alpha: float, each: float)
     )
 
 
-def _division(window: Window, each: float) -> Check:
-    share = window.share or 0.0
-    counts = [window.candidate.requests, window.stable.requests]
+def _predictions(limits: PredictionAnalysis, window: Window, alpha: float, each: float) -> Check:
+    limit = (10.0 if limits.max_shift is None else limits.max_shift) / 100
+    found = (window.compared or Compared()).predictions
+
+    def shift(level: float) -> Shift:
+        return largest_shift(found.candidate, found.stable, level, found.kinds, found.is_ordered)
+
+    gap, wide = shift(alpha), shift(each)
+    counts = f"{found.candidate.total()} answers, {found.stable.total()} of the stable variant"
+    where = "" if found.is_ordered or not gap.where else f", most of all in {gap.where!r}"
+    return Check(
+        "predictions",
+        _verdict(gap.high <= limit, wide.low > limit),
+        100 * gap.estimate,
+        100 * wide.low,
+        100 * gap.high,
+        100 * limit,
+        f"{counts}: shares differ by {100 * wide.low:.2f} to {100 * gap.high:.2f} points{where}, "
+        f"allowed are {100 * limit:.2f}",
+    )
+
+
+def _agreement(limits: AgreementAnalysis, window: Window, alpha: float, each: float) -> Check:
+    wanted = (99.0 if limits.min_percent is None else limits.min_percent) / 100
+    found = (window.compared or Compared()).agreement
+    low = float(interval(found.agreed, found.pairs, alpha, EVEN)[0])
+    high = float(interval(found.agreed, found.pairs, each, EVEN)[1])
+    slices = [f"{name} ({good} of {total})" for name, good, total in found.worst_slices()[:3]]
+    return Check(
+        "agreement",
+        _verdict(low >= wanted, high < wanted),
+        100 * found.agreed / max(found.pairs, 1),
+        100 * low,
+        100 * high,
+        100 * wanted,
+        f"{found.agreed} of {found.pairs} pairs of answers agree: {100 * low:.2f} to {100 * high:.2f} %, "
+        f"{100 * wanted:g} % must" + (f"; least in slices {', '.join(slices)}" if slices else ""),
+    )
+
+
+def _division(counts: tuple[int, int], share: float, each: float, what: str) -> Check:
     evidence = float(log_sample_ratio(counts, [share, 1 - share]))
     found, bound = counts[0] / max(sum(counts), 1), math.log(1 / each)
     return Check(
-        "sample ratio",
+        DIVISION,
         _verdict(is_good=evidence < bound, is_bad=evidence >= bound),
         100 * found,
         100 * found,
         100 * found,
         100 * share,
-        f"{100 * found:.2f} % of the requests went to the candidate, {100 * share:g} % were to",
+        f"{100 * found:.2f} % of the {what} went to the candidate, {100 * share:g} % were to",
     )
 
 

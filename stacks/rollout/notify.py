@@ -26,6 +26,10 @@ def sentence(record: Record, state: State) -> str:
         "checked": lambda: f"{name}checked before any requests: {record['why'] or 'all is well'}",
         "moving": lambda: f"{name}moving to {_shares(record['weights'])}",
         "moved": lambda: f"{name}weights are {_shares(record['weights'])} (took {record['took_s']} s)",
+        "braked": lambda: (
+            f"{name}the gateway sends {_shares(record['weights'])} from now on; the stack follows"
+        ),
+        "brake failed": lambda: f"{name}not at once, only through the engine: {record['error']}",
         "move failed": lambda: f"{name}the weights could not be moved: {record['error']}",
         "held": lambda: f"{name}held, the metrics cannot be read: {record['why']}",
         "back": lambda: f"{name}the metrics are back",
@@ -49,7 +53,7 @@ def _shares(weights: dict[str, int]) -> str:
 class Notifier:
     """Sends in a thread of its own, so that nobody waits for a chat; what fails is said once and dropped."""
 
-    _LOUD = ("started", "decided", "finished", "held", "back", "move failed", "taken over")
+    _LOUD = ("started", "decided", "finished", "held", "back", "braked", "move failed", "taken over")
 
     def __init__(self, webhook: str = "", grafana: str = "", token: str = "") -> None:
         """Remember where to send.

@@ -20,6 +20,7 @@ from pulumi import automation
 
 from components.spec import Endpoint, EstateSpec, SpecError, validate
 
+from . import brakes
 from .errors import BusyError, RolloutError
 
 
@@ -108,6 +109,10 @@ class PulumiStack:
             raise RolloutError(f"there is no stack {stack}: no file {self._file.relative_to(found)}")
         self._automation = _Quick(stack, automation.LocalWorkspace(work_dir=str(found)))
         self._routes: list[str] = []
+        self.brake: brakes.Brake | None = None
+        """Known after `present`, where the platform has one."""
+        self.placement: Placement | None = None
+        """What `present` found the last time."""
         backend = os.environ.get("PULUMI_BACKEND_URL") or str(found)
         digest = hashlib.sha256(backend.encode()).hexdigest()[:8]
         # Of its own for each project, stack and backend: two checkouts may have stacks of one name.
@@ -143,6 +148,7 @@ class PulumiStack:
         mine = f"$serving-estate:index:TrafficRoute::{self.endpoint}"
         routes = {one["urn"] for one in resources if one["urn"].endswith(mine)}
         self._routes = [one["urn"] for one in resources if one.get("parent") in routes]
+        self.brake = brakes.find([one for one in resources if one["urn"] in self._routes], self.endpoint)
         outputs: dict[str, Any] = next(
             (one.get("outputs", {}) for one in resources if one["type"] == "pulumi:pulumi:Stack"), {}
         )
@@ -155,7 +161,8 @@ class PulumiStack:
             name: Variant(str(one["model"]), int(one["weight"]), tuple(one["addresses"]))
             for name, one in endpoint["variants"].items()
         }
-        return Placement(variants, str(outputs.get("gateway") or ""))
+        self.placement = Placement(variants, str(outputs.get("gateway") or ""))
+        return self.placement
 
     def move(self, weights: Mapping[str, int], why: str) -> None:
         """Set the weights, and return when they are in use.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from .compared import Compared
 from .errors import RolloutError
 from .journal import Record
 from .notify import sentence
@@ -25,6 +26,8 @@ _UNITS = {
     "errors": "points more of the requests failed than of the stable variant's",
     "latency": "milliseconds, at the quantile that is looked at",
     "outcome": "the candidate's mean outcome less the stable variant's",
+    "predictions": "points by which the share of a kind of answer differs at most",
+    "agreement": "per cent of the pairs of answers agree",
     "sample ratio": "per cent of the requests went to the candidate",
 }
 
@@ -63,6 +66,7 @@ def report(records: Sequence[Record]) -> str:
         _weights(records, state.candidate, began, ended),
         *_evidence(records, began, ended),
         *_agreement(records),
+        *_answers(records),
         "<h2>What happened</h2>",
         _table({_when(record["at"]): text for record in records if (text := sentence(record, state))}),
     ]
@@ -140,6 +144,37 @@ def _agreement(records: Sequence[Record]) -> list[str]:
         **{f"slice {name}": f"{good} of {total} agree" for name, good, total in last["slices"]},
     }
     return ["<h2>Answers compared</h2>", _table(rows)]
+
+
+def _answers(records: Sequence[Record]) -> list[str]:
+    """What was compared of answers to clients: pairs of a shadow, and predictions taken together."""
+    found = [record["compared"] for record in records if record.get("compared")]
+    if not found:
+        return []
+    last, parts = Compared.of(found[-1]), []
+    pairs = last.agreement
+    if pairs.pairs:
+        rows = {
+            "pairs of answers that agree": f"{pairs.agreed} of {pairs.pairs}",
+            "pairs in which the candidate took longer": f"{last.slower} of {pairs.pairs}",
+            "mean time": f"{last.ms[0] / pairs.pairs:.3g} ms, {last.ms[1] / pairs.pairs:.3g} ms of the "
+            "stable variant, within the servers",
+            **{why: f"{count} times" for why, count in pairs.reasons.most_common(10)},
+            **{
+                f"slice {name}": f"{good} of {total} agree" for name, good, total in pairs.worst_slices()[:20]
+            },
+        }
+        parts += ["<h2>Answers to the same requests</h2>", _table(rows)]
+    kinds = last.predictions
+    if kinds.candidate and kinds.stable and not kinds.is_ordered:
+        totals = kinds.candidate.total(), kinds.stable.total()
+        rows = {
+            name: f"{kinds.candidate[name] / totals[0]:.1%}, of the stable variant "
+            f"{kinds.stable[name] / totals[1]:.1%}"
+            for name, _ in (kinds.candidate + kinds.stable).most_common(20)
+        }
+        parts += ["<h2>What was predicted</h2>", _table(rows)]
+    return parts
 
 
 def _chart(

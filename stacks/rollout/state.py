@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
 from components.spec import validate
 from components.spec.rollout import Rollout, Strategy
@@ -81,16 +82,24 @@ class State:
     """Those that were set last."""
     outcomes_from: int = 0
     """Where the file of outcomes ended at the start, in bytes."""
+    assigned_from: int = 0
+    """Where the file of assignments did."""
     phase: Phase = Phase.CHECK
     stage: int = 0
     moving_to: Mapping[str, int] | None = None
     """The weights of a move that was begun and whose end is not known."""
+    is_braked: bool = False
+    """The gateway has the weights, the stack does not say so yet."""
     stage_began: float | None = None
     """When the counting of this stage began; None before that."""
     edges: Sequence[float] = ()
     raw: Mapping[str, Reading] = field(default_factory=dict)
     totals: Mapping[str, Reading] = field(default_factory=dict)
     """What was counted in this stage."""
+    before: Mapping[str, Reading] = field(default_factory=dict)
+    """What was counted in the stage before: it goes on to count while the weights move."""
+    compared: Mapping[str, Any] = field(default_factory=dict)
+    """What was found in the answers of this stage, as `Compared` records it."""
     reference: Reading | None = None
     """What was counted of the stable variant when it last had requests, in an earlier stage."""
     spent: Reading = field(default_factory=Reading)
@@ -165,6 +174,7 @@ def _started(record: Record) -> State:
         began=float(record["at"]),
         weights=record["weights"],
         outcomes_from=record.get("outcomes_from", 0),
+        assigned_from=record.get("assigned_from", 0),
     )
 
 
@@ -179,7 +189,11 @@ def _moving(state: State, record: Record, _at: float) -> State:
 
 def _moved(state: State, record: Record, _at: float) -> State:
     phase = Phase.OBSERVE if state.phase is Phase.MOVE else state.phase
-    return replace(state, phase=phase, moving_to=None, weights=record["weights"], failures=0)
+    return replace(state, phase=phase, moving_to=None, is_braked=False, weights=record["weights"], failures=0)
+
+
+def _braked(state: State, record: Record, _at: float) -> State:
+    return replace(state, is_braked=True, weights=record["weights"])
 
 
 def _failed(state: State, _record: Record, _at: float) -> State:
@@ -209,6 +223,7 @@ def _observed(state: State, record: Record, _at: float) -> State:
         state,
         raw={name: Reading.of(one) for name, one in record["raw"].items()},
         totals={name: Reading.of(one) for name, one in record["totals"].items()},
+        compared=record.get("compared", {}),
     )
 
 
@@ -232,9 +247,19 @@ def _decided(state: State, record: Record, _at: float) -> State:
             stage_began=None,
             reference=state.totals.get(state.stable) if has_both else state.reference,
             spent=state.affected,
+            before=state.totals,
             totals={},
+            compared=_carried(state),
         )
     return replace(state, phase=Phase.END, result=Result(record["decision"]), why=record["why"])
+
+
+def _carried(state: State) -> Mapping[str, Any]:
+    """What the next stage begins with: where the candidate gets all, what the stable variant answered."""
+    if not state.compared or state.plan[state.stage + 1].percent != 100:
+        return {}
+    nothing = {"pairs": 0, "agreed": 0, "reasons": {}, "slices": {}, "slower": 0, "ms": [0.0, 0.0]}
+    return {**state.compared, **nothing, "candidate": {}}
 
 
 def _finished(state: State, _record: Record, at: float) -> State:
@@ -257,6 +282,7 @@ _STEPS = {
     "checked": _checked,
     "moving": _moving,
     "moved": _moved,
+    "braked": _braked,
     "move failed": _failed,
     "counting": _counting,
     "observed": _observed,

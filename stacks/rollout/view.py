@@ -67,7 +67,13 @@ def facts(state: State, journal: Journal, now: float) -> dict[str, str]:
             f"at most {state.here.max_time_s} s"
         )
     notes = [
-        note for note, true in (("paused", state.is_paused), ("metrics missing", state.held_since)) if true
+        note
+        for note, true in (
+            ("paused", state.is_paused),
+            ("metrics missing", state.held_since),
+            ("the gateway is ahead of the stack, which follows", state.is_braked),
+        )
+        if true
     ]
     affected = state.affected
     return {

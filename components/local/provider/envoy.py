@@ -130,10 +130,15 @@ def listener(endpoint: str, port: int, routes: Path) -> Json:
             "body_format": {"json_format": {"error": "gateway: %LOCAL_REPLY_BODY%"}}
         },
         "http_filters": [
+            # A failed gRPC call travels in an answer of status 200: without this it would count as good.
+            {
+                "name": "envoy.filters.http.grpc_stats",
+                "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.grpc_stats.v3.FilterConfig"},
+            },
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     return {
@@ -219,6 +224,25 @@ def weights(routes: Json) -> dict[str, int]:
     """The weights by variant that a file with the one route configuration of an endpoint holds."""
     split = routes["resources"][0]["virtual_hosts"][0]["routes"][-1]["route"]["weighted_clusters"]
     return {cluster["name"].split("/")[1]: cluster["weight"] for cluster in split["clusters"]}
+
+
+def reweighted(route: Json, weights: Mapping[str, int]) -> Json:
+    """A route configuration with other weights for the variants that it has, and all else as it was.
+
+    Raises:
+        ValueError: requests are to go to a variant that it has not.
+    """
+    changed: Json = json.loads(json.dumps(route))
+    for shared in changed["virtual_hosts"][0]["routes"][-len(_PROTOCOLS) :]:
+        clusters = {
+            one["name"].split("/")[1]: one for one in shared["route"]["weighted_clusters"]["clusters"]
+        }
+        missing = [name for name, share in weights.items() if share and name not in clusters]
+        if missing:
+            raise ValueError(f"endpoint {route['name']} has no variant {', '.join(missing)} in the gateway")
+        for name, cluster in clusters.items():
+            cluster["weight"] = weights.get(name, 0)
+    return changed
 
 
 def _unknown_pin(endpoint: str, variants: Sequence[str], pin_header: str) -> Json:

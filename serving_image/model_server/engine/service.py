@@ -24,6 +24,7 @@ from model_server.tensors import Array
 
 if TYPE_CHECKING:
     from model_server.engine.observers import Observers
+    from model_server.engine.taps import Answer, Tap
     from model_server.telemetry.tracing import Tracing
 
 
@@ -46,6 +47,7 @@ class InferenceService:
         """What a model's calls go through; models that are not here go straight to their lanes."""
         self._tracing: Tracing | None = None
         self._observers: Observers | None = None
+        self._taps: dict[str, Tap] = {}
         # Imported only where they are used: a server that needs neither starts without their weight.
         if settings.tracing.enabled:
             from model_server.telemetry import tracing
@@ -120,6 +122,28 @@ class InferenceService:
                 if state != "closed":
                     notes.append(f"model {name!r} version {served.version}: the circuit breaker is {state}")
         return notes
+
+    def take_answers(self, name: str, share: float, slice_header: str) -> "list[Answer]":
+        """A model's answers since the last time; `share` of its calls is kept for the next one.
+
+        Only while somebody takes them: a minute after the last time its calls go their usual way again.
+        """
+        tap = self._taps.get(name)
+        if tap is None:
+            from model_server.engine.taps import Tap  # only where it is used
+
+            usual = self._ways.get(name)
+
+            def close() -> None:
+                if self._taps.pop(name, None) is not None:
+                    if usual is None:
+                        del self._ways[name]
+                    else:
+                        self._ways[name] = usual
+
+            tap = self._taps[name] = Tap(usual or _straight, close)
+            self._ways[name] = tap.submit
+        return tap.take(share, slice_header)
 
     def close(self) -> None:
         """Hand over what observers and the trace exporter still hold. Blocks, for a few seconds at most."""

@@ -82,6 +82,10 @@ class Worker:
         TensorFlowServing(self.service).add_routes(self.router)
         MlflowScoring(self.service, self.state, settings.default_model).add_routes(self.router)
         Predict(self.service, settings).add_routes(self.router)
+        if settings.server.tells_answers:
+            from model_server.protocols.answers import Answers
+
+            Answers(self.service).add_routes(self.router)
         OpenApi(self.repository, self.router).add_routes(self.router)
         self.router.add("GET", "/metrics", self._respond_metrics)
         self.grpc_listener: GrpcListener | None = None

@@ -11,6 +11,12 @@ COMPLETED = "envoy_cluster_upstream_rq_completed"
 BY_CLASS = "envoy_cluster_upstream_rq_xx"
 BUCKET = "envoy_cluster_upstream_rq_time_bucket"
 
+GRPC_CODES = (2, 4, 12, 13, 14, 15)
+"""The gRPC codes that are a server's fault, as 500 and above are: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+INTERNAL, UNAVAILABLE, DATA_LOSS. They travel in answers of status 200."""
+
+GRPC = frozenset(f"envoy_cluster_grpc_{code}" for code in GRPC_CODES)
+
 
 def snapshot(
     found: Iterable[Series], variants: Sequence[str], variant_of: Callable[[str], str | None]
@@ -23,18 +29,30 @@ def snapshot(
         variant_of: the variant that an Envoy cluster belongs to.
     """
     requests: dict[str, float] = defaultdict(float)
-    failures: dict[str, float] = defaultdict(float)
+    failed: dict[str, dict[str, float]] = {name: defaultdict(float) for name in variants}
+    failed_grpc: dict[str, dict[str, float]] = {name: defaultdict(float) for name in variants}
     below: dict[str, dict[float, float]] = {name: defaultdict(float) for name in variants}
     for name, labels, value in found:
-        variant = variant_of(labels.get("envoy_cluster_name", ""))
+        cluster = labels.get("envoy_cluster_name", "")
+        variant = variant_of(cluster)
         if variant not in below:
             continue
         if name == COMPLETED:
             requests[variant] += value
         elif name == BY_CLASS and labels.get("envoy_response_code_class") == "5":
-            failures[variant] += value
+            failed[variant][cluster] += value
+        elif name in GRPC:
+            failed_grpc[variant][cluster] += value
         elif name == BUCKET:
             below[variant][float(labels["le"])] += value
+    # What the gateway itself fails over gRPC is in both counts.
+    failures = {
+        name: sum(
+            max(failed[name][cluster], failed_grpc[name][cluster])
+            for cluster in failed[name].keys() | failed_grpc[name].keys()
+        )
+        for name in variants
+    }
     edges = sorted({edge for counts in below.values() for edge in counts} | {math.inf})
     return Snapshot(
         edges,

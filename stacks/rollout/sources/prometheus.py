@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from ..errors import SourceDownError
 from ..readings import Snapshot
 from ..web import fetch
-from .counters import BUCKET, BY_CLASS, COMPLETED, snapshot
+from .counters import BUCKET, BY_CLASS, COMPLETED, GRPC, GRPC_CODES, snapshot
 from .exposition import Series
 
 
@@ -48,6 +48,10 @@ class Prometheus:
         ):
             name = next(name for name in (COMPLETED, BY_CLASS, BUCKET) if name in query)
             found += [Series(name, labels, value) for labels, value in self._ask(query)]
+        codes = "|".join(str(code) for code in GRPC_CODES)
+        wanted = f'{{__name__=~"envoy_cluster_grpc_({codes})",{selector}}}'
+        failed = self._ask(f"sum by (envoy_cluster_name) ({wanted})")
+        found += [Series(min(GRPC), labels, value) for labels, value in failed]
         if not any(one.name == COMPLETED for one in found):
             raise SourceDownError(f"{self._url} has no series {COMPLETED}{{{selector}}}; is Envoy scraped?")
 

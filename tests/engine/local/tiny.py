@@ -50,9 +50,9 @@ def configure(
     return stack.configure(endpoints={ENDPOINT: block})
 
 
-def request(headers: Mapping[str, str] | None = None) -> Request:
+def request(headers: Mapping[str, str] | None = None, up_to: int = 1000) -> Request:
     """A request with numbers of its own, so that no other request's answer fits."""
-    x = [random.randint(1, 1000) for _ in range(3)]  # small enough to be exact
+    x = [random.randint(1, up_to) for _ in range(3)]  # small enough to be exact
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": x}
     body = json.dumps({"inputs": [tensor]}).encode()
     return Request(f"{MODEL_PATH}/infer", body, lambda answer: factor(x, answer), headers or {})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.local.load import Load
+from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import NAME, LocalStack
 from tests.engine.local.tiny import ENDPOINT, request
 from tests.engine.rollout import faults
@@ -40,22 +40,17 @@ GOLDEN = [
 class Estate:
     """A stack, and `estate rollout` on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: Callable[[Path], dict[str, str]] | None = None) -> None:
+        """`versions`: makes the models of the variants in a folder."""
         self.begun: list[subprocess.Popen[bytes]] = []
         self.stack = LocalStack().init()
-        models = self.stack.home / "models"
-        self.models = {
-            "blue": faults.times(models, 2),
-            "good": faults.times(models / "again", 2),
-            "wrong": faults.times(models, 3),
-            "slow": faults.slow(models, 6000),
-            "failing": faults.failing(models, 981),  # requests have numbers up to 1000
-        }
+        self.models = (versions or _versions)(self.stack.home / "models")
         (self.stack.folder / "golden.json").write_text(json.dumps(GOLDEN))
 
-    def configure(self, *variants: str, **rollout: Any) -> None:
-        """Write the stack file."""
+    def configure(self, *variants: str, endpoint: dict[str, Any] | None = None, **rollout: Any) -> None:
+        """Write the stack file; `endpoint`: fields of the endpoint beside the usual ones."""
         block = {
+            **(endpoint or {}),
             "variants": {name: {"model": self.models[name]} for name in variants or self.models},
             "traffic": {"blue": 100},
             "rollout": {**ROLLOUT, **rollout},
@@ -98,6 +93,20 @@ class Estate:
         self.begun.append(process)
         return process
 
+    def start(self, candidate: str, until: str, **fields: Any) -> "subprocess.Popen[bytes]":
+        """Begin a rollout, and wait until it has a record `until` with these fields."""
+        before = self.journal()[:1]
+        process = self.begin("start", "--to", candidate)
+
+        def seen() -> bool:
+            records = self.journal()
+            return records[:1] != before and any(
+                record["event"] == until and fields.items() <= record.items() for record in records
+            )
+
+        self.wait_for(seen, f"a record `{until}` of the rollout to {candidate}")
+        return process
+
     def end(self) -> None:
         """Kill the drivers that a test has left."""
         for process in self.begun:
@@ -126,8 +135,8 @@ class Estate:
         variants = self.stack.outputs()["endpoints"][ENDPOINT]["variants"]
         return {name: one["weight"] for name, one in variants.items() if one["weight"]}
 
-    def load(self) -> Load:
-        return Load(self.stack.url(ENDPOINT), request, kept=12, new=2, pause=0.01)
+    def load(self, make: Callable[[], Request] = request) -> Load:
+        return Load(self.stack.url(ENDPOINT), make, kept=12, new=2, pause=0.01)
 
     def wait_for(self, true: Callable[[], Any], what: str, seconds: float = 300) -> Any:
         """Wait for something; what the drivers said is shown where it does not come."""
@@ -137,6 +146,16 @@ class Estate:
             assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s\n{log.read_text()}"
             time.sleep(0.05)
         return value
+
+
+def _versions(models: Path) -> dict[str, str]:
+    return {
+        "blue": faults.times(models, 2),
+        "good": faults.times(models / "again", 2),
+        "wrong": faults.times(models, 3),
+        "slow": faults.slow(models, 6000),
+        "failing": faults.failing(models, 981),  # requests have numbers up to 1000
+    }
 
 
 def kill(process: "subprocess.Popen[bytes]", group: bool) -> None:

@@ -53,15 +53,25 @@ def slow(folder: Path, rounds: int) -> str:
 
 def failing(folder: Path, from_: int) -> str:
     """y = 2 * x; fails where the first number of a row is `from_` or more: it looks beyond a table's end."""
+    return _by_first(folder / f"failing{from_}.onnx", np.full(from_, 2, np.float32))
+
+
+def drifting(folder: Path, from_: int, factor: float) -> str:
+    """y = 2 * x; another factor where the first number of a row is `from_` or more, up to 1000."""
+    table = np.full(1001, 2, np.float32)
+    table[from_:] = factor
+    return _by_first(folder / f"drifting{from_}.onnx", table)
+
+
+def _by_first(file: Path, table: np.ndarray) -> str:
     nodes = [
         helper.make_node("Gather", ["x", "first"], ["head"], axis=1),
-        helper.make_node("ReduceMax", ["head"], ["largest"], keepdims=0),
-        helper.make_node("Cast", ["largest"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["head"], ["index"], to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "index"], ["factor"], axis=0),
         helper.make_node("Mul", ["x", "factor"], ["y"]),
     ]
-    constants = {"first": np.array([0], np.int64), "table": np.full(from_, 2, np.float32)}
-    return _save(folder / f"failing{from_}.onnx", nodes, constants)
+    constants = {"first": np.array([0], np.int64), "table": table}
+    return _save(file, nodes, constants)
 
 
 def _save(file: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> str:

@@ -109,8 +109,10 @@ def test_outcomes_are_those_of_this_rollout_and_of_its_two_variants(tmp_path: Pa
     with file.open("a") as lines:
         lines.write('{"variant": "green", "value": 0.5}\nnonsense\n{"variant": "red", "value": 1}\n')
         lines.write('{"variant": "blue", "value": 0}\n{"variant": "blue", "value": 1')
-    assert outcomes.read(file, since, "green", "blue") == {"candidate": [0.5], "stable": [0.0]}
-    assert outcomes.read(tmp_path / "none", 0, "green", "blue") == {"candidate": [], "stable": []}
+    found = outcomes.OutcomeFiles(file, None, "green", "blue").read(since, 0)
+    assert found == outcomes.Outcomes({"candidate": [0.5], "stable": [0.0]})
+    nothing = outcomes.OutcomeFiles(tmp_path / "none", None, "green", "blue").read(0, 0)
+    assert nothing.values == {"candidate": [], "stable": []}
 
 
 def test_a_project_or_stack_that_is_not_there_is_explained(tmp_path: Path):

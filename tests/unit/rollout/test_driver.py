@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stacks.rollout.driver import Driver
 from stacks.rollout.errors import RolloutError
 from stacks.rollout.state import Phase, Result
 from tests.unit.rollout.world import Behaviour, Killed, World
@@ -68,6 +70,46 @@ def test_the_last_step_is_held_against_what_the_old_version_did_before(world: Wo
     world.start(analysis=LIMITS)
     assert world.run().result is Result.ROLLED_BACK
     assert shares(world) == [1, 5, 25, 100, 0]
+
+
+def at_zero(world: World, driver: Driver | None = None) -> float:
+    """Seconds from the decision to roll back until the gateway sends nothing to green."""
+    begun = next(r["at"] for r in world.journal.last() if r["event"] == "decided" and "back" in r["decision"])
+    world.until(lambda _: world.weights["green"] == 0, driver)
+    return world.now - begun
+
+
+def test_a_roll_back_waits_neither_for_the_engine_nor_for_who_holds_the_stack(world: World):
+    world.has_brake = True
+    world.start(analysis=LIMITS, steps=[{"percent": 25}, {"percent": 100}])
+    world.until(lambda state: state.phase is Phase.OBSERVE and state.stage_began is not None)
+    world.busy, world.engine_s = True, 120.0
+    world.behaviours["green"] = Behaviour(fails=0.3)
+    world.until(lambda state: state.phase is Phase.END)
+    assert at_zero(world) <= 2
+    assert world.stack["green"] == 25
+    world.until(lambda _: world.now > 1_600)
+    world.busy = False
+    assert world.run().result is Result.ROLLED_BACK
+    assert world.stack == world.weights == {"blue": 100, "green": 0}
+    assert world.braked == []
+
+
+def test_what_breaks_while_the_weights_move_is_not_waited_for(world: World):
+    """The share of the step before goes on failing; the run of the engine that raises it takes minutes."""
+    world.has_brake = True
+    world.start(analysis=LIMITS, steps=[{"percent": 25}, {"percent": 100}])
+    driver = world.until(lambda state: state.phase is Phase.MOVE and state.stage == 1)
+    world.engine_s = 300.0
+    world.until(lambda state: state.moving_to is not None, driver)
+    world.behaviours["green"] = Behaviour(fails=0.3)
+    begun = world.now
+    world.until(lambda state: state.phase is Phase.END, driver)
+    assert at_zero(world, driver) <= 2
+    assert world.now - begun < 30
+    assert driver.run().result is Result.ROLLED_BACK
+    assert shares(world) == [25, 100, 0], "the run that was under way asked for 100 %"
+    assert world.weights == {"blue": 100, "green": 0}
 
 
 def test_few_requests_are_waited_for(world: World):
@@ -156,7 +198,7 @@ def test_a_person_may_promote_or_abort(world: World):
 def test_weights_that_somebody_else_moved_are_left_alone(world: World):
     world.start(analysis=LIMITS)
     world.until(lambda state: state.phase is Phase.OBSERVE)
-    world.weights = {"blue": 50, "green": 50}
+    world.weights = world.stack = {"blue": 50, "green": 50}
     assert world.run().result is Result.STOPPED
     assert world.weights == {"blue": 50, "green": 50}
 
@@ -213,7 +255,7 @@ def test_a_b_finds_the_better_outcome(world: World, tmp_path: Path):
 
 
 def test_a_rollout_needs_a_candidate_that_gets_nothing_yet(world: World):
-    world.weights = {"blue": 90, "green": 10}
+    world.stack = {"blue": 90, "green": 10}
     with pytest.raises(RolloutError, match="gets all requests to one that gets none"):
         world.start()
 
@@ -224,20 +266,44 @@ def test_there_is_one_rollout_at_a_time(world: World):
         world.start(analysis=LIMITS)
 
 
-def life(folder: Path, bad: bool) -> World:
+BAD, GOOD = Behaviour(fails=0.3), Behaviour()
+
+LIVES: dict[str, tuple[dict[str, Any], Behaviour, Result, list[int]]] = {
+    "canary, good": ({"steps": [{"percent": 10}, {"percent": 100}]}, GOOD, Result.PROMOTED, [10, 100]),
+    "canary, bad": ({"steps": [{"percent": 10}, {"percent": 100}]}, BAD, Result.ROLLED_BACK, [10, 0]),
+    "blue-green, good": ({"strategy": "blue-green", "keep_warm_s": 5}, GOOD, Result.PROMOTED, [100]),
+    "blue-green, bad": ({"strategy": "blue-green", "keep_warm_s": 5}, BAD, Result.ROLLED_BACK, [100, 0]),
+    "shadow, good": ({"strategy": "shadow"}, GOOD, Result.PROMOTED, []),
+    "shadow, bad": ({"strategy": "shadow"}, BAD, Result.ROLLED_BACK, []),
+    "a/b, good": ({"strategy": "a/b"}, GOOD, Result.PROMOTED, [50, 100]),
+    "a/b, bad": ({"strategy": "a/b"}, BAD, Result.ROLLED_BACK, [50, 0]),
+}
+
+
+def life(folder: Path, rollout: dict[str, Any], behaviour: Behaviour) -> World:
     """A world in which a rollout has begun that goes the same way every time."""
-    world = World(folder, behaviours={"green": Behaviour(fails=0.3 if bad else 0.0)})
-    world.start(analysis=LIMITS, steps=[{"percent": 10}, {"percent": 100}])
+    world = World(folder, behaviours={"green": behaviour}, rate=800)
+    world.has_brake = True
+    world.copies = rollout.get("strategy") == "shadow"
+    analysis: dict[str, Any] = dict(LIMITS)
+    if rollout.get("strategy") == "a/b":
+        analysis["outcome"] = {"file": "outcomes.jsonl"}
+        lines = [
+            f'{{"variant": "{name}", "value": {value}}}\n' for name, value in (("green", 1), ("blue", 0))
+        ]
+        (folder / "outcomes.jsonl").write_text("".join(lines) * 100)
+    world.start(analysis=analysis, **rollout)
     return world
 
 
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_a_driver_that_is_killed_at_any_step_makes_no_difference(tmp_path: Path, bad: bool):
-    expected = Result.ROLLED_BACK if bad else Result.PROMOTED
+@pytest.mark.parametrize("name", LIVES)
+def test_a_driver_that_is_killed_at_any_step_makes_no_difference(tmp_path: Path, name: str):
+    rollout, behaviour, expected, wanted = LIVES[name]
     moment = 0
     while True:
         moment += 1
-        world = life(tmp_path / str(moment), bad)
+        (tmp_path / str(moment)).mkdir()
+        world = life(tmp_path / str(moment), rollout, behaviour)
         world.kill_at = moment
         try:
             world.run()
@@ -246,14 +312,15 @@ def test_a_driver_that_is_killed_at_any_step_makes_no_difference(tmp_path: Path,
         else:
             break
         assert state.result is expected, moment
-        assert world.weights["green"] == (0 if bad else 100)
+        assert world.stack == world.weights
+        assert world.braked == []
         path = [share for index, share in enumerate(shares(world)) if [0, *shares(world)][index] != share]
-        assert path == ([10, 0] if bad else [10, 100]), moment
+        assert path == wanted, moment
         finished = world.last("finished")
-        if bad:
+        if expected is Result.ROLLED_BACK:
             assert finished["requests"] == world.counts["green"][0]
         assert world.events.count("finished") == 1
-    assert moment > 20
+    assert moment > 10
 
 
 def test_a_driver_that_is_killed_again_and_again_gets_there(world: World):

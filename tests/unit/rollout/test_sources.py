@@ -12,6 +12,7 @@ import pytest
 
 from stacks.rollout.errors import SourceDownError
 from stacks.rollout.readings import Reading
+from stacks.rollout.sources.counters import GRPC
 from stacks.rollout.sources.envoy import EnvoyStatistics
 from stacks.rollout.sources.prometheus import Prometheus
 
@@ -20,9 +21,14 @@ ENVOY = """
 envoy_cluster_upstream_rq_completed{envoy_cluster_name="tiny/blue/http"} 90
 envoy_cluster_upstream_rq_completed{envoy_cluster_name="tiny/blue/grpc"} 10
 envoy_cluster_upstream_rq_completed{envoy_cluster_name="tiny/green/http"} 5
+envoy_cluster_upstream_rq_completed{envoy_cluster_name="tiny/green/grpc"} 7
 envoy_cluster_upstream_rq_completed{envoy_cluster_name="other/green/http"} 7
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="tiny/green/http"} 2
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="tiny/green/http"} 3
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="tiny/green/grpc"} 1
+envoy_cluster_grpc_3{envoy_cluster_name="tiny/green/grpc"} 2
+envoy_cluster_grpc_13{envoy_cluster_name="tiny/green/grpc"} 3
+envoy_cluster_grpc_14{envoy_cluster_name="tiny/green/grpc"} 1
 envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="tiny/green/http",le="1"} 1
 envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="tiny/green/http",le="2.5"} 4
 envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="tiny/green/http",le="+Inf"} 5
@@ -62,7 +68,8 @@ def prometheus(query: str) -> str:
     result = [
         {"metric": one.labels, "value": [0, str(one.value)]}
         for one in series(ENVOY)
-        if one.name + "{" in query and one.labels["envoy_cluster_name"].startswith("tiny/")
+        if (one.name + "{" in query or ("envoy_cluster_grpc" in query and one.name in GRPC))
+        and one.labels["envoy_cluster_name"].startswith("tiny/")
     ]
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
 
@@ -81,7 +88,10 @@ def test_both_protocols_are_counted_together_and_other_endpoints_are_not(server:
     found = source(server).read("tiny", ["blue", "green"])
     assert found.edges == [1, 2.5, math.inf]
     assert found.variants["blue"].requests == 100
-    assert found.variants["green"] == Reading(5, 2, [1, 3, 1])
+    assert found.variants["green"] == Reading(12, 6, [1, 3, 1]), (
+        "2 over HTTP; 4 over gRPC, where the one that the gateway failed is in both counts, and what the "
+        "client did wrong in none"
+    )
 
 
 @pytest.mark.parametrize("source", [EnvoyStatistics, Prometheus])

@@ -33,6 +33,33 @@ class Behaviour:
     """The share of failures at a weight, where it depends on it."""
 
 
+class Run:
+    """Work that takes `world.engine_s` seconds of the world's time, as a run of the engine does."""
+
+    def __init__(self, world: "World", work: Callable[[], Any]) -> None:
+        self.world, self.work, self.until = world, work, world.now + world.engine_s
+        self.found: list[Any] = []
+        self.error: Exception | None = None
+
+    def wait(self, seconds: float) -> bool:
+        left = self.until - self.world.now
+        if seconds and left > 0:
+            self.world.sleep(min(seconds, left))
+        if self.world.now < self.until - 1e-6:
+            return False
+        if not self.found and not self.error:
+            try:
+                self.found.append(self.work())
+            except Exception as error:  # noqa: BLE001  it is raised in `result`
+                self.error = error
+        return True
+
+    def result(self) -> Any:
+        if self.error:
+            raise self.error
+        return self.found[0]
+
+
 @dataclass
 class World:
     """`rate` requests a second come in and are divided as the weights are."""
@@ -46,8 +73,15 @@ class World:
         self.now = 1000.0
         self.weights = {"blue": 100, "green": 0}
         self.models = {"blue": "one", "green": "two"}
+        self.braked: list[dict[str, int]] = []
         self.moves: list[tuple[float, dict[str, int]]] = []
         self.down = self.busy = False
+        self.engine_s = 2.0
+        self.copies = False
+        """Green gets copies of blue's requests."""
+        self.has_brake = False
+        self.stack: dict[str, int] = dict(self.weights)
+        """The weights as the stack has them, which a brake is ahead of."""
         self.moves_fail = 0
         self.random = random.Random(self.seed)
         self.counts = {name: [0, 0, [0] * len(EDGES)] for name in self.weights}
@@ -58,7 +92,7 @@ class World:
     # The stack
 
     def present(self) -> Placement:
-        variants = {name: Variant(self.models[name], share, ()) for name, share in self.weights.items()}
+        variants = {name: Variant(self.models[name], share, ()) for name, share in self.stack.items()}
         return Placement(variants, "")
 
     def move(self, weights: Mapping[str, int], why: str) -> None:
@@ -70,10 +104,21 @@ class World:
             self.moves_fail -= 1
             raise RolloutError("the engine said no")
         self.perhaps_die()
-        self.sleep(2)
-        self.weights = dict(weights)
+        self.stack = dict(weights)
+        if dict(weights) not in self.braked:
+            self.weights = dict(weights)
         self.moves.append((self.now, dict(weights)))
         self.perhaps_die()
+
+    # The brake
+
+    def pull(self, weights: Mapping[str, int], instead_of: Any) -> None:
+        self.perhaps_die()
+        self.weights, self.braked = dict(weights), [dict(one) for one in instead_of]
+        self.perhaps_die()
+
+    def release(self) -> None:
+        self.braked = []
 
     # The gateway
 
@@ -86,6 +131,8 @@ class World:
         self.now += seconds
         for _ in range(round(self.rate * seconds)):
             name = "green" if self.random.random() * 100 < self.weights["green"] else "blue"
+            if self.copies and self.random.random() < 0.5:
+                name = "green"
             how = self.behaviours.get(name, Behaviour())
             share = how.failing_share(self.weights[name]) if how.failing_share else how.fails
             took = how.ms * self.random.lognormvariate(0, 0.3)
@@ -119,20 +166,30 @@ class World:
 
         mortal = Journal(self.folder, lambda: self.now)
         mortal.append = append  # type: ignore[method-assign]
-        return Driver(mortal, self, self, self, self.folder, clock=lambda: self.now, sleep=self.sleep)
+        return Driver(
+            mortal,
+            self,
+            self,
+            self,
+            self.folder,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+            brake=self if self.has_brake else None,
+            background=lambda work: Run(self, work),
+        )
 
     def run(self) -> State:
         return self.driver().run()
 
-    def until(self, true: Callable[[State], bool]) -> Driver:
-        """Drive up to a moment."""
-        driver = self.driver()
+    def until(self, true: Callable[[State], bool], driver: Driver | None = None) -> Driver:
+        """Drive up to a moment; with another driver than before, or with the one that is given."""
+        driver = driver or self.driver()
         for _ in range(20_000):
             state = driver.state
             if true(state):
                 return driver
             if not driver.tick(state):
-                self.sleep(1)
+                driver.rest()
         raise AssertionError("it never came")
 
     @property

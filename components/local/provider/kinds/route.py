@@ -7,7 +7,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import envoy, loopback, ports
+from .. import brake, envoy, loopback, ports
 from ..files import read_json, remove, write_json
 from .base import UNKNOWN, Cancelled, Gone, Kind, Properties
 from .gateway import compose
@@ -26,22 +26,27 @@ class Route(Kind):
         """Declare the route and wait until the gateway has it in use."""
         name, config = new["name"], Path(new["gateway"])
         port = ports.lease(_owner(new))
-        rds, part = config / f"{name}.rds.json", config / "routes" / f"{name}.json"
+        rds, part = brake.routes_file(config, name), config / "routes" / f"{name}.json"
         listeners = [envoy.listener(name, port, rds)]
         clusters = {c["name"]: c for c in envoy.clusters(name, new["services"])}
         before = {c["name"]: c for c in (read_json(part) or {"clusters": []})["clusters"]}
-        routes = _routes(new)
+
+        def write_routes() -> None:
+            brake.write_routes(
+                config, name, _weights(new), lambda weights: _routes({**new, "traffic": weights})
+            )
 
         # Make before break: new variants are known before the weights name them, and old ones are only
         # forgotten when the weights do not name them any more.
         admin, deadline = read_json(config / "admin.json")["url"], time.monotonic() + (seconds or 20)
         if not rds.exists():
-            write_json(rds, routes)
+            write_routes()
         write_json(part, {"clusters": list((before | clusters).values()), "listeners": listeners})
         compose(config)
         self._await(lambda: clusters.keys() <= _clusters(admin), name, deadline)
-        write_json(rds, routes)
-        self._await(lambda: _route_version(admin, name) == routes["version_info"], name, deadline)
+        write_routes()
+        # Of the file as it is now: a brake may have changed it meanwhile.
+        self._await(lambda: route_version(admin, name) == read_json(rds)["version_info"], name, deadline)
         write_json(part, {"clusters": list(clusters.values()), "listeners": listeners})
         compose(config)
         return {"url": f"http://127.0.0.1:{port}", "grpc": f"127.0.0.1:{port}"}
@@ -60,7 +65,7 @@ class Route(Kind):
     def read(self, state: Properties) -> dict[str, Any]:
         """With the weights that are in use; gone when it was removed, or changed in another way."""
         config, name = Path(state["gateway"]), state["name"]
-        found = read_json(config / f"{name}.rds.json")
+        found = read_json(brake.routes_file(config, name))
         if found is None or not (config / "routes" / f"{name}.json").exists():
             raise Gone
         weights = envoy.weights(found)
@@ -76,7 +81,7 @@ class Route(Kind):
         if config.is_dir():
             remove(config / "routes" / f"{state['name']}.json")
             compose(config)
-            remove(config / f"{state['name']}.rds.json")
+            brake.forget(config, state["name"])
         ports.release(_owner(state))
 
 
@@ -121,7 +126,8 @@ def _clusters(admin: str) -> set[str]:
     return {config["cluster"]["name"] for config in dump.get("configs", [])}
 
 
-def _route_version(admin: str, name: str) -> str | None:
+def route_version(admin: str, name: str) -> str | None:
+    """The version of an endpoint's routes that the gateway uses; None where it does not tell."""
     dump = _get(f"{admin}/config_dump?resource=dynamic_route_configs")
     versions = {c["route_config"]["name"]: c["version_info"] for c in dump.get("configs", [])}
     return versions.get(name)

@@ -1,0 +1,281 @@
+"""The other strategies, versions that die, and how long a roll back takes: real parts, under load."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.spec import validate
+from components.spec.rollout import Analysis
+from stacks.rollout.judge import Verdict, Window, judge
+from stacks.rollout.readings import Reading
+from stacks.rollout.sources.envoy import EnvoyStatistics
+from tests.engine.local import tiny
+from tests.engine.local.load import Load, Request
+from tests.engine.local.stack import get
+from tests.engine.local.tiny import ENDPOINT
+from tests.engine.rollout import faults
+from tests.engine.rollout.conftest import Estate, kill
+
+SECONDS = 10
+"""From the evidence being there to no request for the candidate."""
+
+
+def versions(models: Path) -> dict[str, str]:
+    return {
+        "blue": faults.times(models, 2),
+        "good": faults.times(models / "again", 2),
+        "brittle": faults.failing(models, 501),  # fails for half of the numbers
+        "drifting": faults.drifting(models, 501, -2),  # the greatest output is another one then
+    }
+
+
+class Requests:
+    """What clients send: at first only what every version can answer."""
+
+    def __init__(self) -> None:
+        self.are_harmless = True
+
+    def __call__(self) -> Request:
+        return tiny.request(up_to=500 if self.are_harmless else 1000)
+
+
+@pytest.fixture(scope="module")
+def estate_module() -> Iterator[Estate]:
+    estate = Estate(versions)
+    try:
+        estate.configure()
+        estate.stack.up()
+        yield estate
+    finally:
+        estate.end()
+        estate.stack.remove()
+
+
+@pytest.fixture
+def estate(estate_module: Estate) -> Iterator[Estate]:
+    """The stack as each test finds it: `blue` has all requests, and no rollout is under way."""
+    yield estate_module
+    estate_module.end()
+    if estate_module.journal() and estate_module.journal()[-1]["event"] != "finished":
+        estate_module.run("abort")
+
+
+def weights_in_use(admin: str) -> dict[str, int]:
+    """The weights that the gateway itself says it uses."""
+    _, text = get(f"{admin}/config_dump?resource=dynamic_route_configs")
+    (route,) = [one["route_config"] for one in json.loads(text)["configs"]]
+    clusters = route["virtual_hosts"][0]["routes"][-1]["route"]["weighted_clusters"]["clusters"]
+    return {one["name"].split("/")[1]: one.get("weight", 0) for one in clusters}
+
+
+class Watch(threading.Thread):
+    """Weighs the gateway's numbers by itself, to learn when evidence was there and acted on."""
+
+    def __init__(self, estate: Estate, admin: str, candidate: str, stable: str) -> None:
+        super().__init__(daemon=True)
+        self.admin, self.names = admin, [candidate, stable]
+        self.begun = estate.record("counting")
+        self.analysis = validate(Analysis, estate.journal()[0]["rollout"]["analysis"])
+        self.end = threading.Event()
+        self.evidence = self.zero = 0.0
+
+    def run(self) -> None:
+        candidate, _ = self.names
+        source, raw = EnvoyStatistics(self.admin), self.begun["raw"]
+        while not self.end.wait(0.1) and not self.zero:
+            if not self.evidence:
+                now = source.read(ENDPOINT, self.names)
+                ours, theirs = (now.variants[n].since(Reading.of(raw[n])) for n in self.names)
+                window = Window(ours, theirs, now.edges, share=None)
+                if judge(self.analysis, window, 0.05, 3, 1).verdict is Verdict.ROLL_BACK:
+                    self.evidence = time.time()
+            if weights_in_use(self.admin)[candidate] == 0:
+                self.zero = time.time()
+
+
+def broken(load: Load) -> list[Any]:
+    return [answer for answer in load.answers if answer.failure]
+
+
+def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
+    """Somebody's `pulumi up` hangs, and the candidate begins to fail: it has no request 10 s later."""
+    requests = Requests()
+    estate.configure(steps=[{"percent": 25, "min_samples": 1_000_000}, {"percent": 100}])
+    admin = str(estate.stack.outputs()["gateway"])
+    with estate.load(requests) as load:
+        driver = estate.start("brittle", "observed")
+        watch = Watch(estate, admin, "brittle", "blue")
+        other = estate.stack.start("up")
+        backend = estate.stack.home / "project.backend"
+        estate.wait_for(lambda: list(backend.rglob("locks/**/*.json")), "a run that holds the stack")
+        os.killpg(other.pid, signal.SIGSTOP)
+        requests.are_harmless = False
+        watch.start()
+        estate.wait_for(lambda: watch.zero, "no requests for the candidate", 60)
+        at_zero = time.monotonic()
+        # Now its driver dies, and another one sees to it that the stack follows.
+        kill(driver, group=True)
+        assert estate.status()["braked"]
+        os.killpg(other.pid, signal.SIGCONT)
+        assert other.wait(timeout=300) == 0
+        estate.run("resume", code=3)
+    took = watch.zero - watch.evidence
+    load.report("a candidate that begins to fail while somebody holds the stack")
+    print(f"[rollout] back at 0 % {took:.2f} s after the evidence, the stack followed")
+    assert watch.evidence > 0
+    assert took < SECONDS
+    assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
+    late = [answer for answer in load.answers if answer.sent > at_zero + 1]
+    assert late
+    assert {answer.variant for answer in late} == {"blue"}
+    assert len(broken(load)) == estate.record("finished")["failures"]
+    assert estate.weights() == {"blue": 100}
+    events = [record["event"] for record in estate.journal()]
+    assert events.index("braked") < len(events) - 1 - events[::-1].index("moved")
+
+
+QUICK = {
+    "errors": {"max_increase": 5},
+    "latency": {"quantile": 0.5, "max_ratio": 3.0, "slack_ms": 150},
+}
+
+
+def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
+    requests = Requests()
+    estate.configure(
+        strategy="blue-green", steps=None, keep_warm_s=3, analysis={**QUICK, "golden": "golden.json"}
+    )
+    with estate.load(requests) as load:
+        said = estate.run("start", "--to", "good")
+        assert "checked before any requests: all is well" in said
+        assert estate.weights() == {"good": 100}
+        moved = [record["weights"] for record in estate.journal() if record["event"] == "moved"]
+        assert [shares["good"] for shares in moved] == [0, 100], "golden requests at 0 %, then all at once"
+        assert broken(load) == []
+
+        estate.configure(
+            strategy="blue-green", steps=None, keep_warm_s=600, analysis={**QUICK, "golden": "golden.json"}
+        )
+        driver = estate.start("brittle", "observed", stage=1)
+        requests.are_harmless = False
+        assert driver.wait(timeout=300) == 3
+        back = time.monotonic()
+        estate.wait_for(lambda: sum(load.values(since=back).values()) > 100, "answers")
+    load.report("blue-green: a good version, then one that breaks after the switch")
+    assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
+    assert {answer.variant for answer in load.answers if answer.sent > back} == {"good"}
+    events = {record["event"]: record["at"] for record in estate.journal()}
+    assert events["braked"] - events["decided"] < 2
+    assert len(broken(load)) == estate.record("finished")["failures"]
+    assert estate.weights() == {"good": 100}
+
+
+def regional() -> Request:
+    """The drifting version answers as the others do in the north only."""
+    one = tiny.request()
+    first = json.loads(one.body)["inputs"][0]["data"][0]
+    return Request(one.path, one.body, one.read, {"x-region": "south" if first > 500 else "north"})
+
+
+def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(estate: Estate):
+    analysis = {**QUICK, "agreement": {"min_percent": 95, "slice_header": "x-region"}}
+
+    def watch(variant: str) -> None:
+        estate.configure(
+            endpoint={"shadow": {"variant": variant, "percent": 100}},
+            strategy="shadow",
+            steps=None,
+            analysis=analysis,
+            weights={"blue": 100},
+        )
+        estate.stack.up()
+
+    with estate.load(regional) as load:
+        watch("good")
+        said = estate.run("start")
+        assert "pairs of answers agree" in said
+        watch("drifting")
+        said = estate.run("start", code=3)
+    load.report("two shadows")
+    assert "least in slices south (0 of " in said
+    assert broken(load) == []
+    assert {answer.variant for answer in load.answers} <= {"blue", "good"}, "what the weights said"
+    assert set(load.values()) == {"2"}
+    slices = [record["compared"]["slices"] for record in estate.journal() if record.get("compared")][-1]
+    assert slices["north"][0] == slices["north"][1] > 10
+    estate.run("report", "--output", str(estate.stack.home / "shadow.html"))
+    assert "slice south" in (estate.stack.home / "shadow.html").read_text()
+
+
+def test_a_version_whose_predictions_drift_is_rolled_back(estate: Estate):
+    """It answers every request, and quickly; only what it says is another thing than before."""
+    analysis = {**QUICK, "predictions": {"max_shift": 5, "output": "y"}}
+    estate.configure(steps=[{"percent": 50}, {"percent": 100}], analysis=analysis)
+    with estate.load() as load:
+        said = estate.run("start", "--to", "drifting", code=3)
+    load.report("a version that predicts otherwise")
+    assert "shares differ by" in said
+    assert broken(load) == []
+    assert estate.weights() == {"blue": 100}
+
+
+def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estate):
+    outcome = {"file": "outcomes.jsonl", "assignments": "assignments.jsonl"}
+    estate.configure(
+        strategy="a/b", steps=None, users={"header": "x-user"}, analysis={**QUICK, "outcome": outcome}
+    )
+    users = [f"user-{number}" for number in range(400)]
+    url = estate.stack.url(ENDPOINT)
+
+    def variant_of(user: str) -> str:
+        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={"x-user": user})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return str(answer.headers["x-variant"])
+
+    with estate.load(lambda: tiny.request({"x-user": random.choice(users)})) as load:
+        driver = estate.start("good", "observed")
+        given = {user: variant_of(user) for user in users}
+        lines = [json.dumps({"id": user, "variant": variant}) for user, variant in given.items()]
+        (estate.stack.folder / "assignments.jsonl").write_text("\n".join([*lines, ""]))
+        assert {user: variant_of(user) for user in users[:50]} == {user: given[user] for user in users[:50]}
+        # The labels come when the answers are long gone, and say of whom they are, not of which variant.
+        chances = {"blue": 0.2, "good": 0.9}
+        known = [{"id": u, "value": float(random.random() < chances[v])} for u, v in given.items()]
+        (estate.stack.folder / "outcomes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in known))
+        assert driver.wait(timeout=300) == 0
+    load.report("a/b with labels that come later")
+    assert broken(load) == []
+    (outcomes,) = [one for one in estate.record("decided")["evidence"]["checks"] if one["name"] == "outcome"]
+    assert outcomes["low"] > 0
+    assert "effect size" in outcomes["text"]
+    (division,) = [one for one in estate.record("decided")["evidence"]["checks"] if "ratio" in one["name"]]
+    assert "of the users went to the candidate, 50 % were to" in division["text"]
+    assert estate.weights() == {"good": 100}
+
+
+def test_a_version_that_dies_and_does_not_come_back(estate: Estate):
+    """Its process is killed as the kernel kills one that takes too much memory; it does not load again."""
+    estate.configure(
+        steps=[{"percent": 25, "min_samples": 1_000_000}, {"percent": 100}],
+        analysis={**QUICK, "golden": "golden.json"},
+    )
+    with estate.load() as load:
+        driver = estate.start("drifting", "observed")
+        Path(estate.models["drifting"]).write_bytes(b"not a model")
+        estate.stack.process("tiny-drifting.0").kill()
+        assert driver.wait(timeout=300) == 3
+        said = estate.run("start", "--to", "drifting", code=3)
+    load.report("a version that dies")
+    assert "golden request 0" in said
+    assert estate.record("finished")["requests"] == 0
+    assert {answer.variant for answer in broken(load)} == {"drifting"}, "nothing else was lost"
+    assert len(broken(load)) < 0.3 * len(load.answers)
