@@ -16,6 +16,7 @@ from ..spec.gateway_classes import CLASSES, Feature, unsupported
 from . import envoy_gateway, gke
 from .model_server import PORTS
 from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
+from .weights import Weights
 
 _POLICIES = {
     GatewayClass.ENVOY: envoy_gateway.policies,
@@ -42,15 +43,19 @@ def route(
     names = {key: Output.from_input(service).apply(_first) for key, service in services.items()}
     namespace = Output.from_input(next(iter(services.values()))).apply(_second)
     wanted = _POLICIES.get(settings.implementation)
+    kept = Weights(name, endpoint, parent) if endpoint.rollout else None
+    shares: Mapping[str, Input[int]] = kept.of(endpoint.variants) if kept else endpoint.shares
     # First what the routes refer to: a route whose filter is not there yet answers with an error.
     policies = [
         make(f"{name}-{part}" if part else name, manifest, parent)
         for part, manifest in (wanted(name, namespace, names, endpoint) if wanted else {}).items()
     ]
-    http = make(name, http_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies)
-    grpc = make(name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies)
+    rest_route = http_route(name, namespace, gateway, names, endpoint, settings, shares)
+    grpc_route_ = grpc_route(name, namespace, gateway, names, endpoint, settings, shares)
+    http = make(name, rest_route, parent, after=policies)
+    grpc = make(name, grpc_route_, parent, after=policies)
     rest, remote = addresses(name, settings)
-    return RouteParts(http.known(rest), grpc.known(remote))
+    return RouteParts(http.known(rest), grpc.known(remote), kept.traffic if kept else None)
 
 
 def _first(service: str) -> str:
@@ -76,9 +81,10 @@ def http_route(
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
     settings: GatewaySettings,
+    shares: Mapping[str, Input[int]] | None = None,
 ) -> Manifest:
     """The route of REST requests."""
-    rules = http_rules(name, services, endpoint, settings)
+    rules = http_rules(name, services, endpoint, settings, shares)
     return _route("HTTPRoute", name, namespace, gateway, f"{name}.{settings.domain}", rules)
 
 
@@ -89,9 +95,10 @@ def grpc_route(
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
     settings: GatewaySettings,
+    shares: Mapping[str, Input[int]] | None = None,
 ) -> Manifest:
     """The route of gRPC requests."""
-    rules = grpc_rules(services, endpoint, settings)
+    rules = grpc_rules(services, endpoint, settings, shares)
     return _route("GRPCRoute", name, namespace, gateway, f"{name}-grpc.{settings.domain}", rules)
 
 
@@ -123,7 +130,11 @@ def parent_of(gateway: Input[str]) -> Manifest:
 
 
 def http_rules(
-    name: str, services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
+    name: str,
+    services: Mapping[str, Input[str]],
+    endpoint: Endpoint,
+    settings: GatewaySettings,
+    shares: Mapping[str, Input[int]] | None = None,
 ) -> Iterator[Manifest]:
     """Pins first, then a pin that names nobody, then the weights."""
     features = CLASSES[settings.implementation].features
@@ -142,14 +153,18 @@ def http_rules(
         header = {"type": "RegularExpression", "name": pin, "value": ".*"}
         answer = {"type": "ExtensionRef", "extensionRef": envoy_gateway.unknown_pin_reference(name)}
         yield {"matches": [{"path": path, "headers": [header]}], "filters": [answer]}
-    rule = common | {"matches": [{"path": path}], "backendRefs": _weighted(services, endpoint, "http", named)}
+    weighted = _weighted(services, shares or endpoint.shares, "http", named)
+    rule = common | {"matches": [{"path": path}], "backendRefs": weighted}
     if endpoint.shadow:
         rule["filters"] = [mirror(services, endpoint, "http")]
     yield rule
 
 
 def grpc_rules(
-    services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
+    services: Mapping[str, Input[str]],
+    endpoint: Endpoint,
+    settings: GatewaySettings,
+    shares: Mapping[str, Input[int]] | None = None,
 ) -> Iterator[Manifest]:
     """Pins first, then the weights."""
     named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
@@ -158,22 +173,21 @@ def grpc_rules(
         header = {"type": "Exact", "name": pin, "value": variant}
         backend = backend_ref(variant, services[variant], "grpc", 100, named=named)
         yield {"matches": [{"headers": [header]}], "backendRefs": [backend]}
-    rule: Manifest = {"backendRefs": _weighted(services, endpoint, "grpc", named)}
+    rule: Manifest = {"backendRefs": _weighted(services, shares or endpoint.shares, "grpc", named)}
     if endpoint.shadow:
         rule["filters"] = [mirror(services, endpoint, "grpc")]
     yield rule
 
 
 def _weighted(
-    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, named: bool
+    services: Mapping[str, Input[str]], shares: Mapping[str, Input[int]], port: str, named: bool
 ) -> list[Manifest]:
     return [
-        backend_ref(variant, services[variant], port, share, named=named)
-        for variant, share in endpoint.shares.items()
+        backend_ref(variant, services[variant], port, share, named=named) for variant, share in shares.items()
     ]
 
 
-def backend_ref(variant: str, service: Input[str], port: str, weight: int, *, named: bool) -> Manifest:
+def backend_ref(variant: str, service: Input[str], port: str, weight: Input[int], *, named: bool) -> Manifest:
     """A variant and its share; `named`: tell clients who answered, as the local gateway does."""
     found = reference("Service", service) | {"port": PORTS[port], "weight": weight}
     if named:

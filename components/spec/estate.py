@@ -130,11 +130,12 @@ class EstateSpec(Spec):
                     ("endpoints", f"{name}-grpc"),
                     f"`{name}-grpc` is where endpoint `{name}` answers gRPC requests; rename one of them",
                 )
-            if endpoint.rollout:
+            if endpoint.rollout and endpoint.rollout.users:
                 yield (
-                    (*at, "rollout"),
-                    "rollouts are driven on `platform: local` only, as yet; leave `rollout` out and move the "
-                    "weights with `traffic`",
+                    (*at, "rollout", "users"),
+                    "the Gateway API divides requests, not users: nothing in it keeps a user with a variant; "
+                    "leave `users` out, or let clients pin themselves with the header "
+                    f"`{endpoint.pin_header}`",
                 )
             yield from self._wrong_scaling(name, endpoint)
 
