@@ -14,7 +14,7 @@ from components.spec.rollout import Rollout, Strategy
 from .driver import Driver, begin
 from .errors import LeaseLostError, RolloutError
 from .journal import Journal, Record
-from .lease import Lease, living
+from .lease import Lease
 from .notify import Notifier, sentence
 from .outcomes import size
 from .placement import PulumiStack, load_requests
@@ -91,10 +91,18 @@ def _journals() -> Path:
 
 def _open(args: argparse.Namespace) -> tuple[PulumiStack, Journal]:
     stack = PulumiStack(args.cwd, args.stack, args.endpoint, args.journals)
+    if stack.platform == "kubernetes":
+        from .cluster.opened import opened
+
+        return opened(args.cwd, args.stack, args.endpoint, args.journals)
     return stack, Journal(stack.home)
 
 
 def _source(args: argparse.Namespace, stack: PulumiStack) -> MetricsSource:
+    if stack.platform == "kubernetes":
+        from .cluster.opened import source_of
+
+        return source_of(stack, args.prometheus)
     if args.prometheus:
         from .sources.prometheus import Prometheus
 
@@ -116,7 +124,7 @@ def _start(args: argparse.Namespace) -> int:
             "moved by evidence and no longer by `traffic`"
         )
     _readable(spec.rollout, stack.folder)
-    with Lease(stack.home) as lease:
+    with journal.lease() as lease:
         placement = stack.present()
         idle = [name for name, share in placement.weights.items() if not share]
         if spec.rollout.kind is Strategy.SHADOW and spec.shadow and not args.to:
@@ -158,10 +166,10 @@ def _resume(args: argparse.Namespace) -> int:
     state = _current(journal)
     if state.is_paused:
         journal.append("resumed")
-    if living(stack.home):
+    if journal.living():
         print(f"{args.endpoint}: its driver goes on")
         return 0
-    with Lease(stack.home) as lease:
+    with journal.lease() as lease:
         return _take_over(args, stack, journal, lease)
 
 
@@ -169,10 +177,10 @@ def _abort(args: argparse.Namespace) -> int:
     stack, journal = _open(args)
     _current(journal)
     journal.append("asked", what="abort")
-    if living(stack.home):
+    if journal.living():
         print(f"{args.endpoint}: its driver rolls back; `estate rollout status {args.endpoint}` shows it")
         return 0
-    with Lease(stack.home) as lease:
+    with journal.lease() as lease:
         _take_over(args, stack, journal, lease)
     return 0
 
@@ -212,10 +220,10 @@ def _pause(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    stack, journal = _open(args)
+    _, journal = _open(args)
     _current(journal)
     journal.append("asked", what="promote fully" if args.full else "promote")
-    if not living(stack.home):
+    if not journal.living():
         print(f"no driver is alive; `estate rollout resume {args.endpoint}` goes on, and then promotes")
     return 0
 
@@ -253,7 +261,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _summary(state: State, journal: Journal) -> dict[str, object]:
-    held = living(journal.folder)
+    held = journal.living()
     return {
         "id": state.id,
         "candidate": state.candidate,

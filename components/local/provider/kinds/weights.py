@@ -1,8 +1,8 @@
 """The weights of an endpoint that a rollout owns, where the platform's own objects cannot keep them.
 
-A route of the Gateway API has them in a list, by position: a program that leaves an item of a list alone would
-leave alone that of another variant as soon as one is added or taken away. So they are a resource of their own,
-by variant, and the routes are made from it. It is nowhere but in the state.
+A route of the Gateway API has them in a list, by position: a program that leaves an item of a list alone
+would leave alone that of another variant as soon as one is added or taken away. So they are a resource of
+their own, by variant, and the routes are made from it. It is nowhere but in the state.
 """
 
 from typing import Any, ClassVar
