@@ -43,15 +43,17 @@ def route(
     names = {key: Output.from_input(service).apply(_first) for key, service in services.items()}
     namespace = Output.from_input(next(iter(services.values()))).apply(_second)
     wanted = _POLICIES.get(settings.implementation)
-    kept = Weights(name, endpoint, parent) if endpoint.rollout else None
-    shares: Mapping[str, Input[int]] = kept.of(endpoint.variants) if kept else endpoint.shares
     # First what the routes refer to: a route whose filter is not there yet answers with an error.
     policies = [
         make(f"{name}-{part}" if part else name, manifest, parent)
         for part, manifest in (wanted(name, namespace, names, endpoint) if wanted else {}).items()
     ]
-    rest_route = http_route(name, namespace, gateway, names, endpoint, settings, shares)
-    grpc_route_ = grpc_route(name, namespace, gateway, names, endpoint, settings, shares)
+    rest_route = http_route(name, namespace, gateway, names, endpoint, settings)
+    grpc_route_ = grpc_route(name, namespace, gateway, names, endpoint, settings)
+    kept = Weights(name, endpoint, parent) if endpoint.rollout else None
+    if kept:
+        rest_route["spec"]["rules"] = kept.made(lambda now: http_rules(name, names, now, settings))
+        grpc_route_["spec"]["rules"] = kept.made(lambda now: grpc_rules(names, now, settings))
     http = make(name, rest_route, parent, after=policies)
     grpc = make(name, grpc_route_, parent, after=policies)
     rest, remote = addresses(name, settings)
@@ -81,10 +83,9 @@ def http_route(
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
     settings: GatewaySettings,
-    shares: Mapping[str, Input[int]] | None = None,
 ) -> Manifest:
     """The route of REST requests."""
-    rules = http_rules(name, services, endpoint, settings, shares)
+    rules = http_rules(name, services, endpoint, settings)
     return _route("HTTPRoute", name, namespace, gateway, f"{name}.{settings.domain}", rules)
 
 
@@ -95,10 +96,9 @@ def grpc_route(
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
     settings: GatewaySettings,
-    shares: Mapping[str, Input[int]] | None = None,
 ) -> Manifest:
     """The route of gRPC requests."""
-    rules = grpc_rules(services, endpoint, settings, shares)
+    rules = grpc_rules(services, endpoint, settings)
     return _route("GRPCRoute", name, namespace, gateway, f"{name}-grpc.{settings.domain}", rules)
 
 
@@ -130,11 +130,7 @@ def parent_of(gateway: Input[str]) -> Manifest:
 
 
 def http_rules(
-    name: str,
-    services: Mapping[str, Input[str]],
-    endpoint: Endpoint,
-    settings: GatewaySettings,
-    shares: Mapping[str, Input[int]] | None = None,
+    name: str, services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
 ) -> Iterator[Manifest]:
     """Pins first, then a pin that names nobody, then the weights."""
     features = CLASSES[settings.implementation].features
@@ -153,18 +149,14 @@ def http_rules(
         header = {"type": "RegularExpression", "name": pin, "value": ".*"}
         answer = {"type": "ExtensionRef", "extensionRef": envoy_gateway.unknown_pin_reference(name)}
         yield {"matches": [{"path": path, "headers": [header]}], "filters": [answer]}
-    weighted = _weighted(services, shares or endpoint.shares, "http", named)
-    rule = common | {"matches": [{"path": path}], "backendRefs": weighted}
+    rule = common | {"matches": [{"path": path}], "backendRefs": _weighted(services, endpoint, "http", named)}
     if endpoint.shadow:
         rule["filters"] = [mirror(services, endpoint, "http")]
     yield rule
 
 
 def grpc_rules(
-    services: Mapping[str, Input[str]],
-    endpoint: Endpoint,
-    settings: GatewaySettings,
-    shares: Mapping[str, Input[int]] | None = None,
+    services: Mapping[str, Input[str]], endpoint: Endpoint, settings: GatewaySettings
 ) -> Iterator[Manifest]:
     """Pins first, then the weights."""
     named = Feature.VARIANT_HEADER in CLASSES[settings.implementation].features
@@ -173,21 +165,22 @@ def grpc_rules(
         header = {"type": "Exact", "name": pin, "value": variant}
         backend = backend_ref(variant, services[variant], "grpc", 100, named=named)
         yield {"matches": [{"headers": [header]}], "backendRefs": [backend]}
-    rule: Manifest = {"backendRefs": _weighted(services, shares or endpoint.shares, "grpc", named)}
+    rule: Manifest = {"backendRefs": _weighted(services, endpoint, "grpc", named)}
     if endpoint.shadow:
         rule["filters"] = [mirror(services, endpoint, "grpc")]
     yield rule
 
 
 def _weighted(
-    services: Mapping[str, Input[str]], shares: Mapping[str, Input[int]], port: str, named: bool
+    services: Mapping[str, Input[str]], endpoint: Endpoint, port: str, named: bool
 ) -> list[Manifest]:
     return [
-        backend_ref(variant, services[variant], port, share, named=named) for variant, share in shares.items()
+        backend_ref(variant, services[variant], port, share, named=named)
+        for variant, share in endpoint.shares.items()
     ]
 
 
-def backend_ref(variant: str, service: Input[str], port: str, weight: Input[int], *, named: bool) -> Manifest:
+def backend_ref(variant: str, service: Input[str], port: str, weight: int, *, named: bool) -> Manifest:
     """A variant and its share; `named`: tell clients who answered, as the local gateway does."""
     found = reference("Service", service) | {"port": PORTS[port], "weight": weight}
     if named:

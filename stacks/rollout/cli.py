@@ -98,11 +98,11 @@ def _open(args: argparse.Namespace) -> tuple[PulumiStack, Journal]:
     return stack, Journal(stack.home)
 
 
-def _source(args: argparse.Namespace, stack: PulumiStack) -> MetricsSource:
+def _source(args: argparse.Namespace, stack: PulumiStack, state: State | None) -> MetricsSource:
     if stack.platform == "kubernetes":
         from .cluster.opened import source_of
 
-        return source_of(stack, args.prometheus)
+        return source_of(stack, args.prometheus, state)
     if args.prometheus:
         from .sources.prometheus import Prometheus
 
@@ -203,7 +203,7 @@ def _drive(
         notifier.told(record, state)
 
     try:
-        source = _source(args, stack)
+        source = _source(args, stack, fold(journal.last()))
         driver = Driver(journal, stack, source, lease, stack.folder, tick_s=args.tick, told=told)
         told(first, driver.state)
         state = driver.run()

@@ -34,15 +34,22 @@ FAULTS = frozenset(
 class ClusterSource:
     """Counters of a cluster's endpoint."""
 
-    def __init__(self, scrape: Scrape, variant_of: Callable[[str], Callable[[str], str | None]]) -> None:
+    def __init__(
+        self,
+        scrape: Scrape,
+        variant_of: Callable[[str], Callable[[str], str | None]],
+        begin: Snapshot | None = None,
+    ) -> None:
         """Begin to count.
 
         Args:
             scrape: reads the pods.
-            variant_of: for an endpoint, what tells the variant that a cluster of the gateway leads to.
+            variant_of: for an endpoint, what tells the variant that a cluster of the gateway leads to now.
+            begin: what had been counted by the driver before; what came since then is counted by nobody.
         """
         self._scrape, self._variant_of = scrape, variant_of
-        self._servers, self._gateway = Tally(), Tally()
+        self._begin = begin or Snapshot([math.inf], {})
+        self._servers, self._gateway = Tally(self._begin), Tally(self._begin)
         self._before: tuple[Snapshot, Snapshot] | None = None
         self._failures: dict[str, int] = {}
 
@@ -53,30 +60,35 @@ class ClusterSource:
             SourceDownError: they cannot be read.
         """
         pods = {
-            f"{variant}/{pod}": of_servers(found, variant)
+            (variant, pod): (variant, of_server(found))
             for variant in variants
             for pod, found in self._scrape.servers(endpoint, variant).items()
         }
         servers = self._servers.total(pods, variants)
         proxies: Pods = self._scrape.gateway(endpoint)
         if not proxies:
+            if self._before:
+                raise SourceDownError(f"the gateway of endpoint {endpoint} has no metrics any more")
             if not pods:
                 raise SourceDownError(f"no server of endpoint {endpoint} has metrics: is a pod of it ready?")
             return servers
         way = self._variant_of(endpoint)
-        gateway = self._gateway.total(
-            {pod: of_envoy(found, variants, way) for pod, found in proxies.items()}, variants
-        )
-        return self._with_failures(gateway, servers)
+        places = {
+            (pod, cluster): (variant, counted)
+            for pod, found in proxies.items()
+            for cluster, counted in of_proxy(found).items()
+            if (variant := way(cluster)) in variants and variant is not None
+        }
+        return self._with_failures(self._gateway.total(places, variants), servers)
 
     def _with_failures(self, gateway: Snapshot, servers: Snapshot) -> Snapshot:
         """The gateway's counters, with the failures of who counted more since the last look."""
         for name, seen in gateway.variants.items():
-            ours = servers.variants[name].failures
             if self._before is None:
-                self._failures[name] = max(seen.failures, ours)
+                self._failures[name] = seen.failures
                 continue
             before, ours_before = (one.variants[name].failures for one in self._before)
+            ours = servers.variants[name].failures
             self._failures[name] += max(seen.failures - before, ours - ours_before, 0)
         self._before = gateway, servers
         return Snapshot(
@@ -85,29 +97,70 @@ class ClusterSource:
         )
 
 
+Counted = tuple[Sequence[float], Reading]
+"""Edges of latency buckets in milliseconds, and what was counted."""
+
+
 class Tally:
-    """Adds up counters of pods that come, go, and begin anew, so that the sum never falls."""
+    """Adds up what was counted since it was made, by counters that come, go, begin anew and change hands."""
 
-    def __init__(self) -> None:
-        """Nothing has been counted."""
-        self._last: dict[tuple[str, str], Snapshot] = {}
-        """By pod and variant; a pod that is not ready for a while goes on where it was."""
-        self._before: list[Snapshot] = []
-        """What those had counted that began anew since."""
+    def __init__(self, begin: Snapshot) -> None:
+        """`begin`: what to add to."""
+        self._sums: dict[str, Counted] = {
+            name: (begin.edges, reading) for name, reading in begin.variants.items()
+        }
+        self._last: dict[tuple[str, str], tuple[str, Counted]] = {}
+        """By counter: the variant that it belonged to, and what it said. One that is not to be read for a
+        while goes on where it was."""
+        self._has_begun = False
 
-    def total(self, pods: Mapping[str, Snapshot], variants: Sequence[str]) -> Snapshot:
-        """The sum of those that are there and those that were."""
-        for pod, found in pods.items():
-            for name, reading in found.variants.items():
-                last = self._last.get((pod, name))
-                if last and reading.requests < last.variants[name].requests:
-                    self._before = [merged([*self._before, last], variants)]
-                self._last[pod, name] = Snapshot(found.edges, {name: reading})
-        return merged([*self._before, *self._last.values()], variants)
+    def total(self, seen: Mapping[tuple[str, str], tuple[str, Counted]], variants: Sequence[str]) -> Snapshot:
+        """The sums by variant, with what the counters say now; they never fall."""
+        for key, (variant, (edges, now)) in seen.items():
+            owner, (edges_before, before) = self._last.get(key, (variant, (edges, Reading())))
+            is_new = key not in self._last
+            self._last[key] = variant, (edges, now)
+            # At first nobody knows since when it counts. And what came while a place of the gateway went from
+            # one variant to another was partly this one's and partly that one's.
+            if (is_new and not self._has_begun) or owner != variant:
+                continue
+            more = now.since(before) if list(edges) == list(edges_before) else now.since(_on(edges, before))
+            self._sums[variant] = _plus(self._sums.get(variant, (edges, Reading())), (edges, more))
+        self._has_begun = True
+        edges = sorted({edge for one, _ in self._sums.values() for edge in one} | {math.inf})
+        zero: Counted = (edges, Reading())
+        return Snapshot(edges, {name: _plus(zero, self._sums.get(name, zero))[1] for name in variants})
 
 
-def of_servers(found: Sequence[Series], variant: str) -> Snapshot:
-    """The counters of a pod of the project's model server. Edges are in milliseconds, as everywhere."""
+def _on(edges: Sequence[float], before: Reading) -> Reading:
+    """A reading whose buckets were others: those of before are not subtracted."""
+    return replace(before, latency=[0] * len(edges))
+
+
+def _plus(one: Counted, other: Counted) -> Counted:
+    """The sum, also of what does not have the same buckets."""
+    edges = sorted({*one[0], *other[0]})
+    place = {edge: index for index, edge in enumerate(edges)}
+    counts = [0] * len(edges)
+    for known, reading in (one, other):
+        # One without any buckets has counted no times.
+        for edge, count in zip(known, reading.latency or [0] * len(known), strict=True):
+            counts[place[edge]] += count
+    requests, failures = (
+        sum(getattr(reading, name) for _, reading in (one, other)) for name in ("requests", "failures")
+    )
+    return edges, Reading(requests, failures, counts)
+
+
+def of_proxy(found: Sequence[Series]) -> dict[str, Counted]:
+    """The counters of each cluster of an Envoy."""
+    names = sorted({labels.get("envoy_cluster_name", "") for _, labels, _ in found})
+    counted = of_envoy(found, names, lambda cluster: cluster)
+    return {name: (counted.edges, reading) for name, reading in counted.variants.items()}
+
+
+def of_server(found: Sequence[Series]) -> Counted:
+    """The counters of a pod of the project's model server."""
     below: dict[float, float] = defaultdict(float)
     answered = failed = refused = 0.0
     for name, labels, value in found:
@@ -120,23 +173,4 @@ def of_servers(found: Sequence[Series], variant: str) -> Snapshot:
             failed += value if labels.get("kind") in FAULTS else 0
     edges = sorted({*below, math.inf})
     # The server takes the time of those only that it could answer.
-    reading = Reading(round(answered + refused), round(failed), buckets(below, edges))
-    return Snapshot(edges, {variant: reading})
-
-
-def merged(snapshots: Sequence[Snapshot], variants: Sequence[str]) -> Snapshot:
-    """The sum, also of snapshots that do not have the same buckets."""
-    edges = sorted({edge for one in snapshots for edge in one.edges} | {math.inf})
-    place = {edge: index for index, edge in enumerate(edges)}
-    total = {}
-    for name in variants:
-        counts, requests, failures = [0] * len(edges), 0, 0
-        for one in snapshots:
-            reading = one.variants.get(name)
-            if reading is None:
-                continue
-            requests, failures = requests + reading.requests, failures + reading.failures
-            for edge, count in zip(one.edges, reading.latency, strict=True):
-                counts[place[edge]] += count
-        total[name] = Reading(requests, failures, counts)
-    return Snapshot(edges, total)
+    return edges, Reading(round(answered + refused), round(failed), buckets(below, edges))

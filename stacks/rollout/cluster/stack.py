@@ -27,7 +27,6 @@ _SEEN_SECONDS = 30.0
 _PROXIES_SECONDS = 1.0
 """What proxies take to have what their controller has: it tells of the route when it sends it to them."""
 _SCRAPED_SECONDS = 120.0
-_MAP_SECONDS = 30.0
 
 
 class ClusterStack(PulumiStack):
@@ -46,7 +45,6 @@ class ClusterStack(PulumiStack):
         super().__init__(project, stack, endpoint, journals)
         self.scrape: Scrape | None = None
         """Where the evidence comes from, once that is known: a move ends when it shows what came after it."""
-        self._clusters: tuple[float, dict[str, str]] = (0.0, {})
 
     @property
     def context(self) -> str | None:
@@ -118,18 +116,16 @@ class ClusterStack(PulumiStack):
     def variant_of(self, endpoint: str) -> Callable[[str], str | None]:
         """What tells the variant that a cluster of the gateway's Envoys leads to.
 
-        Envoy Gateway calls them for the place that a backend has in its route, so the routes are read.
+        Envoy Gateway calls them for the place that a backend has in its route, and another variant may have
+        that place by now: so the routes are read each time.
         """
-        read, known = self._clusters
-        if not known or time.monotonic() - read > _MAP_SECONDS:
-            known = {}
-            for plural, kind in _KINDS.items():
-                try:
-                    route = self.api.get(f"{_ROUTES}/{self.namespace}/{plural}/{quote(endpoint)}")
-                except UnreachableError as error:
-                    raise SourceDownError(f"the routes of endpoint {endpoint}: {error}") from None
-                known |= clusters(route, kind, self.namespace, endpoint) if route else {}
-            self._clusters = time.monotonic(), known
+        known: dict[str, str] = {}
+        for plural, kind in _KINDS.items():
+            try:
+                route = self.api.get(f"{_ROUTES}/{self.namespace}/{plural}/{quote(endpoint)}")
+            except UnreachableError as error:
+                raise SourceDownError(f"the routes of endpoint {endpoint}: {error}") from None
+            known |= clusters(route, kind, self.namespace, endpoint) if route else {}
         return known.get
 
     def _addresses(self) -> dict[str, tuple[str, ...]]:

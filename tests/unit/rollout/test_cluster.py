@@ -13,6 +13,7 @@ from stacks.rollout.cluster.scrape import PodScrape
 from stacks.rollout.cluster.source import ClusterSource
 from stacks.rollout.cluster.stack import clusters, unseen
 from stacks.rollout.errors import LeaseLostError, RolloutError, SourceDownError
+from stacks.rollout.readings import Reading, Snapshot
 from tests.unit.rollout.fake_cluster import FakeApi, pod
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/tiny-rollout"
@@ -133,58 +134,91 @@ def at(name: str, port: int = 8080, namespace: str = "shop") -> str:
 
 
 def source(api: FakeApi, gateway: tuple[str, str] | None = None) -> ClusterSource:
-    known = {"httproute/shop/tiny/rule/3/backend/0": "blue", "httproute/shop/tiny/rule/3/backend/1": "green"}
-    return ClusterSource(PodScrape(api, "shop", gateway), lambda _endpoint: known.get)
+    return ClusterSource(PodScrape(api, "shop", gateway), lambda _endpoint: PLACES.get)
 
 
 def test_servers_are_counted_over_pods_and_over_what_becomes_of_pods() -> None:
     api = FakeApi()
     api.pods = [pod("b1", "blue"), pod("g1", "green"), pod("g2", "green"), pod("g3", "green", ready=False)]
-    api.texts = {
-        at("b1"): served(1000, slow=10, bad_request=5),
-        at("g1"): served(90, internal=10),
-        at("g2"): served(50, deadline_exceeded=1),
-    }
+    api.texts = {at("b1"): served(1000), at("g1"): served(90, internal=10), at("g2"): served(50)}
     reader = source(api)
     first = reader.read("tiny", ["blue", "green"])
-    assert first.edges == [5, math.inf]
-    assert (first.variants["blue"].requests, first.variants["blue"].failures) == (1005, 0)
-    assert first.variants["blue"].latency == [990, 10]
-    assert (first.variants["green"].requests, first.variants["green"].failures) == (151, 11)
+    assert first.variants["blue"].requests == 0, "nobody knows when that was"
 
-    api.texts[at("g1")] = served(3)  # its container was started again
-    api.pods = [pod("b1", "blue"), pod("g1", "green", restarts=1), pod("g2", "green", ready=False)]
-    later = reader.read("tiny", ["blue", "green"])
-    assert later.variants["green"].since(first.variants["green"]).requests == 3
-    api.pods = [pod("g2", "green"), pod("b1", "blue")]  # ready again, with all that it had counted before
-    assert reader.read("tiny", ["blue", "green"]).variants["green"].requests == 154
+    api.texts |= {at("b1"): served(2000, slow=10, bad_request=5), at("g2"): served(60, deadline_exceeded=1)}
+    api.texts |= {at("g1"): served(3)}  # its container was started again
+    api.pods = [pod("b1", "blue"), pod("g1", "green", restarts=1), pod("g2", "green")]
+    second = reader.read("tiny", ["blue", "green"])
+    assert second.edges == [5, math.inf]
+    assert (second.variants["blue"].requests, second.variants["blue"].failures) == (1005, 0)
+    assert second.variants["blue"].latency == [990, 10]
+    assert (second.variants["green"].requests, second.variants["green"].failures) == (14, 1)
+
+    api.pods = [pod("g1", "green", restarts=1)]  # two of them are not ready for a while
+    assert reader.read("tiny", ["blue", "green"]) == second
+    api.pods = [pod("g2", "green"), pod("b1", "blue"), pod("g1", "green", restarts=1)]
+    assert reader.read("tiny", ["blue", "green"]) == second
+
+
+def test_the_next_driver_goes_on_with_the_counters_of_the_journal() -> None:
+    api = FakeApi()
+    api.pods = [pod("b1", "blue"), pod("g1", "green")]
+    api.texts = {at("b1"): served(1_000_000), at("g1"): served(90)}
+    raw = {"blue": Reading(700, 1, [600, 100]), "green": Reading(7, 0, [7, 0])}
+    scrape = PodScrape(api, "shop", None)
+    reader = ClusterSource(scrape, lambda _endpoint: {}.get, Snapshot([5, math.inf], raw))
+    assert reader.read("tiny", ["blue", "green"]).variants == raw
+    api.texts[at("g1")] = served(100)
+    assert reader.read("tiny", ["blue", "green"]).variants["green"].since(raw["green"]).requests == 10
+
+
+PLACES = {"httproute/shop/tiny/rule/0/backend/0": "blue", "httproute/shop/tiny/rule/0/backend/1": "green"}
+FIRST, SECOND = PLACES
+
+
+def with_gateway() -> FakeApi:
+    api = FakeApi()
+    proxy = pod("proxy", "")
+    owner = "gateway.envoyproxy.io/owning-gateway"
+    labels = {f"{owner}-name": "gateway", f"{owner}-namespace": "shop"}
+    proxy["metadata"] |= {"namespace": "gateways", "labels": labels}
+    api.pods = [pod("b1", "blue"), pod("g1", "green"), proxy]
+    api.texts = {at("b1"): served(900), at("g1"): served(95)}
+    return api
 
 
 def test_failures_are_those_of_who_saw_more_of_them() -> None:
-    api = FakeApi()
-    proxy = pod("proxy", "")
-    proxy["metadata"] |= {
-        "namespace": "gateways",
-        "labels": {
-            "gateway.envoyproxy.io/owning-gateway-name": "gateway",
-            "gateway.envoyproxy.io/owning-gateway-namespace": "shop",
-        },
-    }
-    api.pods = [pod("b1", "blue"), pod("g1", "green"), proxy]
-    blue, green = "httproute/shop/tiny/rule/3/backend/0", "httproute/shop/tiny/rule/3/backend/1"
+    api = with_gateway()
+    reader = source(api, ("shop", "gateway"))
 
     def seen(gateway: int, server: int) -> int:
-        api.texts = {
-            at("b1"): served(900),
-            at("g1"): served(95, internal=server),
-            at("proxy", 19001, "gateways"): passed({blue: (900, 0), green: (100, gateway), "other": (9, 9)}),
-        }
+        api.texts[at("g1")] = served(95, internal=server)
+        requests = {FIRST: (900, 0), SECOND: (100, gateway), "other": (9, 9)}
+        api.texts[at("proxy", 19001, "gateways")] = passed(requests)
         return reader.read("tiny", ["blue", "green"]).variants["green"].failures
 
-    reader = source(api, ("shop", "gateway"))
-    assert seen(gateway=10, server=0) == 10, "a server that cannot be reached counts nothing"
-    assert seen(gateway=10, server=4) == 14, "a gRPC error has status 200 at the gateway"
-    assert seen(gateway=13, server=7) == 17, "both count an answer of 500; it is one"
+    assert seen(gateway=5, server=5) == 0, "that was before"
+    assert seen(gateway=15, server=5) == 10, "a server that cannot be reached counts nothing"
+    assert seen(gateway=15, server=9) == 14, "a gRPC error has status 200 at the gateway"
+    assert seen(gateway=18, server=12) == 17, "both count an answer of 500; it is one"
+
+
+def test_what_a_place_of_the_gateway_counted_for_another_variant_stays_with_that_one() -> None:
+    api = with_gateway()
+    owners = dict(PLACES)
+    reader = ClusterSource(PodScrape(api, "shop", ("shop", "gateway")), lambda _endpoint: owners.get)
+
+    def seen(first: int, second: int) -> tuple[int, int]:
+        requests = {FIRST: (first, 0), SECOND: (second, 0)}
+        api.texts[at("proxy", 19001, "gateways")] = passed(requests)
+        found = reader.read("tiny", ["blue", "green"]).variants
+        return found["blue"].requests, found["green"].requests
+
+    seen(1_000_000, 10)
+    assert seen(1_000_075, 35) == (75, 25)
+    owners |= {FIRST: "green", SECOND: "blue"}
+    assert seen(1_000_100, 40) == (75, 25)
+    assert seen(1_000_190, 50) == (85, 115)
 
 
 def test_a_server_that_is_ready_and_does_not_tell_holds_everything() -> None:
