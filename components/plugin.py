@@ -26,6 +26,7 @@ from . import (
     model_registry,
     model_server,
     monitoring,
+    rollout_job,
     traffic_route,
 )
 from .construct import Constructor
@@ -43,6 +44,7 @@ COMPONENTS: list[type[pulumi.ComponentResource]] = [
     model_registry.ModelRegistry,
     model_server.ModelServer,
     monitoring.Monitoring,
+    rollout_job.RolloutJob,
     traffic_route.TrafficRoute,
 ]
 

@@ -20,6 +20,7 @@ from .outcomes import size
 from .placement import PulumiStack, load_requests
 from .sources import MetricsSource
 from .state import Phase, Result, State, fold
+from .untried import untried
 
 PROMOTED, FAILED, ROLLED_BACK, TAKEN_OVER = 0, 1, 3, 4
 """Exit codes: 3 for a rollout that was rolled back or stopped, 4 where another driver has taken over."""
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
     start = drives(command("start", _start, "begin a rollout and drive it to its end"))
     start.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
+    run = drives(command("run", _run, "for jobs: go on with what is under way, or try a version that is new"))
+    run.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
     status = command("status", _status, "show where a rollout is")
     status.add_argument("--watch", "-w", action="store_true", help="keep showing it until it is over")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -150,6 +153,22 @@ def _start(args: argparse.Namespace) -> int:
             stack=args.stack,
         )
         return _drive(args, stack, journal, lease, begun)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do what there is to do, if anything: a job may run this again and again, and after any kill."""
+    stack, journal = _open(args)
+    while (state := fold(journal.last())) is not None and state.phase is not Phase.OVER:
+        if journal.living() is None:
+            with journal.lease() as lease:
+                return _take_over(args, stack, journal, lease)
+        time.sleep(2)  # who drives goes on, or is found to be dead after some seconds
+    candidate = args.to or untried(stack.present(), journal.records())
+    if candidate is None:
+        print(f"{args.endpoint}: there is no version that was not tried")
+        return 0
+    args.to = candidate
+    return _start(args)
 
 
 def _readable(rollout: Rollout, folder: Path) -> None:

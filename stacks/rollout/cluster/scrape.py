@@ -20,6 +20,7 @@ from ..web import fetch
 from .api import Api, UnreachableError, pod_path
 
 SERVER_PORT, PROXY_PORT = 8080, 19001
+_PROXIES = "envoy-gateway-system"
 VARIANT, ENDPOINT = "serving-estate/variant", "serving-estate/endpoint"
 ANSWERED, ANSWERED_COUNT = "model_server_request_seconds_bucket", "model_server_request_seconds_count"
 FAILED = "model_server_errors_total"
@@ -85,8 +86,10 @@ class PodScrape:
             return {}
         namespace, name = self._gateway
         owner = "gateway.envoyproxy.io/owning-gateway"
-        pods = self._pods("", f"{owner}-name={name},{owner}-namespace={namespace}")
-        # `.` instead of `/`: Envoy's filter is about the name before labels are taken out of it.
+        selector = f"{owner}-name={name},{owner}-namespace={namespace}"
+        # Beside its controller, or in the gateway's own namespace: to look in all of them takes more rights.
+        pods = self._pods(_PROXIES, selector) or self._pods(namespace, selector)
+        # Envoy's filter is about the name before labels are taken out of it.
         wanted = rf"^cluster\.(http|grpc)route/{re.escape(self._namespace)}/{re.escape(endpoint)}/.*"
         kinds = r"upstream_rq_(completed|\dxx|time)$"
         return self._all(pods, PROXY_PORT, f"stats/prometheus?filter={quote(wanted + kinds)}")
@@ -96,9 +99,9 @@ class PodScrape:
         return time.time()
 
     def _pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
-        where = f"/namespaces/{namespace}" if namespace else ""
+        path = f"/api/v1/namespaces/{namespace}/pods"
         try:
-            found = self._api.get(f"/api/v1{where}/pods", labelSelector=selector) or {"items": []}
+            found = self._api.get(path, labelSelector=selector) or {"items": []}
         except UnreachableError as error:
             raise SourceDownError(f"the cluster: {error}") from None
         return [pod for pod in found["items"] if is_ready(pod)]
