@@ -26,6 +26,7 @@ from . import (
     model_registry,
     model_server,
     monitoring,
+    rollout_gate,
     rollout_job,
     traffic_route,
 )
@@ -44,6 +45,7 @@ COMPONENTS: list[type[pulumi.ComponentResource]] = [
     model_registry.ModelRegistry,
     model_server.ModelServer,
     monitoring.Monitoring,
+    rollout_gate.RolloutGate,
     rollout_job.RolloutJob,
     traffic_route.TrafficRoute,
 ]

@@ -13,7 +13,7 @@ from ..arguments import ArgumentsError
 from ..platform import RouteParts
 from ..spec import Endpoint, GatewayClass, GatewaySettings
 from ..spec.gateway_classes import CLASSES, Feature, unsupported
-from . import envoy_gateway, gke
+from . import envoy_gateway, flagger, gke
 from .model_server import PORTS
 from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
 from .weights import Weights
@@ -48,6 +48,10 @@ def route(
         make(f"{name}-{part}" if part else name, manifest, parent)
         for part, manifest in (wanted(name, namespace, names, endpoint) if wanted else {}).items()
     ]
+    if endpoint.rollout and endpoint.rollout.flagger:
+        url, _ = addresses(name, settings)
+        way_in = parent_of(gateway)
+        return flagger.route(name, namespace, way_in, endpoint, settings, url, policies, parent)
     rest_route = http_route(name, namespace, gateway, names, endpoint, settings)
     grpc_route_ = grpc_route(name, namespace, gateway, names, endpoint, settings)
     kept = Weights(name, endpoint, parent) if endpoint.rollout else None

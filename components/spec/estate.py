@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from .base import Problem, Spec, reject
 from .endpoint import Endpoint
+from .flagger import wrong_flagger
 from .gateway import GatewaySettings
 from .gateway_classes import unsupported
 from .gpu import GpuSettings
@@ -109,6 +110,11 @@ class EstateSpec(Spec):
                     ("endpoints", name, "access"),
                     "`platform: local` listens on loopback only and checks nobody; leave `access` out",
                 )
+            if endpoint.rollout and endpoint.rollout.flagger:
+                yield (
+                    ("endpoints", name, "rollout", "flagger"),
+                    "Flagger is a controller of a cluster; leave it out on `platform: local`",
+                )
         if self.gpu:
             yield ("gpu",), "`platform: local` has the machine's own driver; leave `gpu` out"
 
@@ -130,6 +136,8 @@ class EstateSpec(Spec):
                     ("endpoints", f"{name}-grpc"),
                     f"`{name}-grpc` is where endpoint `{name}` answers gRPC requests; rename one of them",
                 )
+            for path, message in wrong_flagger(endpoint):
+                yield (*at, *path), message
             if endpoint.rollout and endpoint.rollout.users:
                 yield (
                     (*at, "rollout", "users"),

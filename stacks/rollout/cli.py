@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
     run = drives(command("run", _run, "for jobs: go on with what is under way, or try a version that is new"))
     run.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
+    gate = commands.add_parser(
+        "gate", help="answer Flagger whether it may go on", description="Answers Flagger, in a cluster."
+    )
+    gate.set_defaults(run=_gate)
+    gate.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    gate.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     status = command("status", _status, "show where a rollout is")
     status.add_argument("--watch", "-w", action="store_true", help="keep showing it until it is over")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -126,6 +132,11 @@ def _start(args: argparse.Namespace) -> int:
             f"endpoint {args.endpoint} has no `rollout:` in its stack file; with `rollout: {{}}` weights are "
             "moved by evidence and no longer by `traffic`"
         )
+    if spec.rollout.flagger:
+        raise RolloutError(
+            f"Flagger moves the weights of endpoint {args.endpoint}: change the model of its variant and run "
+            "`pulumi up` to begin a rollout, or leave `rollout.flagger` out"
+        )
     _readable(spec.rollout, stack.folder)
     with journal.lease() as lease:
         placement = stack.present()
@@ -169,6 +180,19 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     args.to = candidate
     return _start(args)
+
+
+def _gate(args: argparse.Namespace) -> int:
+    from .cluster.api import Api
+    from .cluster.gate import Gate, serve
+
+    try:
+        server = serve(Gate(Api()), args.host, args.port)
+    except OSError as error:
+        raise RolloutError(f"cannot listen on {args.host}:{args.port}: {error}; try another --port") from None
+    with server:
+        server.serve_forever()
+    return 0
 
 
 def _readable(rollout: Rollout, folder: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -56,15 +56,25 @@ class Scrape(Protocol):
 class PodScrape:
     """Each pod is asked at each look: nothing has to be installed for it."""
 
-    def __init__(self, api: Api, namespace: str, gateway: tuple[str, str] | None) -> None:
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        gateway: tuple[str, str] | None,
+        selector: Callable[[str, str], str] = lambda endpoint, name: (
+            f"{ENDPOINT}={endpoint},{VARIANT}={name}"
+        ),
+    ) -> None:
         """Remember where to look.
 
         Args:
             api: the cluster's.
             namespace: that of the estate.
             gateway: namespace and name of the gateway, where its proxies are those of Envoy Gateway.
+            selector: how the pods of an endpoint's variant are found.
         """
         self._api, self._namespace, self._gateway = api, namespace, gateway
+        self._selector = selector
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="scrape")
 
     def servers(self, endpoint: str, variant: str) -> Pods:
@@ -73,8 +83,8 @@ class PodScrape:
         Raises:
             SourceDownError: the API server, or a server that is ready, does not answer.
         """
-        selector = f"{ENDPOINT}={endpoint},{VARIANT}={variant}"
-        return self._all(self._pods(self._namespace, selector), SERVER_PORT, "metrics")
+        pods = self._pods(self._namespace, self._selector(endpoint, variant))
+        return self._all(pods, SERVER_PORT, "metrics")
 
     def gateway(self, endpoint: str) -> Pods:
         """The series of the gateway's proxies.

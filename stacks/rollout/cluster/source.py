@@ -123,6 +123,7 @@ class Tally:
             # At first nobody knows since when it counts. And what came while a place of the gateway went from
             # one variant to another was partly this one's and partly that one's.
             if (is_new and not self._has_begun) or owner != variant:
+                self._sums.setdefault(variant, (edges, Reading()))
                 continue
             more = now.since(before) if list(edges) == list(edges_before) else now.since(_on(edges, before))
             self._sums[variant] = _plus(self._sums.get(variant, (edges, Reading())), (edges, more))

@@ -81,7 +81,7 @@ class Rollouts:
             capture_output=True,
             text=True,
             check=False,
-            timeout=580,
+            timeout=1200,
         )
         said = done.stdout + done.stderr
         assert done.returncode == code, said
