@@ -8,6 +8,8 @@ from .model_endpoint import ModelEndpoint, ModelEndpointArgs
 from .model_registry import ModelRegistry, ModelRegistryArgs
 from .model_server import ModelServer, ModelServerArgs
 from .monitoring import Monitoring, MonitoringArgs
+from .rollout_gate import RolloutGate, RolloutGateArgs
+from .rollout_job import RolloutJob, RolloutJobArgs
 from .traffic_route import TrafficRoute, TrafficRouteArgs
 
 __all__ = [
@@ -27,6 +29,10 @@ __all__ = [
     "ModelServerArgs",
     "Monitoring",
     "MonitoringArgs",
+    "RolloutGate",
+    "RolloutGateArgs",
+    "RolloutJob",
+    "RolloutJobArgs",
     "TrafficRoute",
     "TrafficRouteArgs",
 ]

@@ -89,8 +89,8 @@ def _value(hint: Any, value: Any) -> Any:
         return validate(hint, value)
     if issubclass(hint, Enum):
         return _choice(hint, value)
-    if not isinstance(value, hint) or isinstance(value, bool):
-        words = {str: "text", int: "a whole number"}
+    if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
+        words = {str: "text", int: "a whole number", bool: "true or false"}
         raise SpecError([((), f"must be {words[hint]}, got {_shown(value)}")])
     return value
 

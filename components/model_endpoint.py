@@ -105,6 +105,8 @@ class ModelEndpoint(ComponentResource):
                 host=host,
                 kubernetes=cluster,
             )
+            if endpoint.rollout and endpoint.rollout.flagger:
+                server["replicas_are_owned"] = True
             login = args.get("registry_login")
             if login:
                 server["registry_login"] = login

@@ -36,6 +36,10 @@ class ModelServerArgs(TypedDict):
     scaling: NotRequired[Scaling]
     """How many of them, where that changes with their load."""
 
+    replicas_are_owned: NotRequired[bool]
+    """Whether somebody else, Flagger for one, sets the number of replicas at run time: it is then left as it
+    is. An autoscaler by `scaling` need not be told of here."""
+
     resources: NotRequired[Resources]
     """What each of them is given."""
 
@@ -118,6 +122,7 @@ class ModelServer(ComponentResource):
             kubernetes=cluster,
             labels=args.get("labels", {}),
             image=args.get("image") or (cluster.images.model_server if cluster.images else None) or "",
+            replicas_are_owned=args.get("replicas_are_owned", False),
             registry_login=args.get("registry_login"),
         )
         parts = where.model_server(name, self.host, service, self)

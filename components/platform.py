@@ -45,6 +45,8 @@ class ModelService:
     """What it belongs to, where a platform can write that down."""
     image: Input[str] = ""
     """The container image, where there are containers."""
+    replicas_are_owned: bool = False
+    """Whether somebody else sets the number of replicas at run time."""
     registry_login: str | None = None
     """Where the login for the registry is kept, where it asks for one."""
 

@@ -26,6 +26,8 @@ from . import (
     model_registry,
     model_server,
     monitoring,
+    rollout_gate,
+    rollout_job,
     traffic_route,
 )
 from .construct import Constructor
@@ -43,6 +45,8 @@ COMPONENTS: list[type[pulumi.ComponentResource]] = [
     model_registry.ModelRegistry,
     model_server.ModelServer,
     monitoring.Monitoring,
+    rollout_gate.RolloutGate,
+    rollout_job.RolloutJob,
     traffic_route.TrafficRoute,
 ]
 

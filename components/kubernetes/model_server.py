@@ -58,7 +58,7 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
         deployment(name, host, service, settings_name),
         parent,
         after=[account],
-        ignore=["spec.replicas"] if service.scaling.autoscaled else (),
+        ignore=["spec.replicas"] if service.scaling.autoscaled or service.replicas_are_owned else (),
         timeout_s=(cluster.startup_s or 300) + 60,
     )
     if service.replicas > 1:

@@ -13,9 +13,10 @@ from ..arguments import ArgumentsError
 from ..platform import RouteParts
 from ..spec import Endpoint, GatewayClass, GatewaySettings
 from ..spec.gateway_classes import CLASSES, Feature, unsupported
-from . import envoy_gateway, gke
+from . import envoy_gateway, flagger, gke
 from .model_server import PORTS
 from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
+from .weights import Weights
 
 _MILLION = 1_000_000
 """The largest weight that the Gateway API knows."""
@@ -49,10 +50,20 @@ def route(
         make(f"{name}-{part}" if part else name, manifest, parent)
         for part, manifest in (wanted(name, namespace, names, endpoint) if wanted else {}).items()
     ]
-    http = make(name, http_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies)
-    grpc = make(name, grpc_route(name, namespace, gateway, names, endpoint, settings), parent, after=policies)
+    if endpoint.rollout and endpoint.rollout.flagger:
+        url, _ = addresses(name, settings)
+        way_in = parent_of(gateway)
+        return flagger.route(name, namespace, way_in, endpoint, settings, url, policies, parent)
+    rest_route = http_route(name, namespace, gateway, names, endpoint, settings)
+    grpc_route_ = grpc_route(name, namespace, gateway, names, endpoint, settings)
+    kept = Weights(name, endpoint, parent) if endpoint.rollout else None
+    if kept:
+        rest_route["spec"]["rules"] = kept.made(lambda now: http_rules(name, names, now, settings))
+        grpc_route_["spec"]["rules"] = kept.made(lambda now: grpc_rules(names, now, settings))
+    http = make(name, rest_route, parent, after=policies)
+    grpc = make(name, grpc_route_, parent, after=policies)
     rest, remote = addresses(name, settings)
-    return RouteParts(http.known(rest), grpc.known(remote))
+    return RouteParts(http.known(rest), grpc.known(remote), kept.traffic if kept else None)
 
 
 def _first(service: str) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from .base import Problem, Spec, reject
 from .endpoint import Endpoint
+from .flagger import wrong_flagger
 from .gateway import GatewaySettings
 from .gateway_classes import unsupported
 from .gpu import GpuSettings
@@ -109,6 +110,11 @@ class EstateSpec(Spec):
                     ("endpoints", name, "access"),
                     "`platform: local` listens on loopback only and checks nobody; leave `access` out",
                 )
+            if endpoint.rollout and endpoint.rollout.flagger:
+                yield (
+                    ("endpoints", name, "rollout", "flagger"),
+                    "Flagger is a controller of a cluster; leave it out on `platform: local`",
+                )
         if self.gpu:
             yield ("gpu",), "`platform: local` has the machine's own driver; leave `gpu` out"
 
@@ -130,11 +136,14 @@ class EstateSpec(Spec):
                     ("endpoints", f"{name}-grpc"),
                     f"`{name}-grpc` is where endpoint `{name}` answers gRPC requests; rename one of them",
                 )
-            if endpoint.rollout:
+            for path, message in wrong_flagger(endpoint):
+                yield (*at, *path), message
+            if endpoint.rollout and endpoint.rollout.users:
                 yield (
-                    (*at, "rollout"),
-                    "rollouts are driven on `platform: local` only, as yet; leave `rollout` out and move the "
-                    "weights with `traffic`",
+                    (*at, "rollout", "users"),
+                    "the Gateway API divides requests, not users: nothing in it keeps a user with a variant; "
+                    "leave `users` out, or let clients pin themselves with the header "
+                    f"`{endpoint.pin_header}`",
                 )
             yield from self._wrong_scaling(name, endpoint)
 

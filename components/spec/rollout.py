@@ -7,6 +7,7 @@ from itertools import pairwise
 from pydantic import Field, model_validator
 
 from .base import Problem, Spec, in_yaml, near_miss, reject
+from .flagger import Flagger
 
 
 class Strategy(Enum):
@@ -282,6 +283,9 @@ class Rollout(Spec):
     )
     """The weights to set now. `estate rollout` says it in the runs of the engine that move weights, and it
     stands in no stack file: a run without it leaves the weights as they are."""
+
+    flagger: Flagger | None = Field(default=None, examples=[{"gate": "http://rollout-gate.serving:8080"}])
+    """Let Flagger move the weights, on a cluster that has it; `estate rollout` where nothing is said."""
 
     @model_validator(mode="after")
     def _check(self) -> "Rollout":

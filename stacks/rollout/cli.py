@@ -15,13 +15,14 @@ from components.spec.rollout import Rollout, Strategy
 from .driver import Driver, begin
 from .errors import LeaseLostError, RolloutError
 from .journal import Journal, Record
-from .lease import Lease, living
+from .lease import Lease
 from .notify import Notifier, sentence
 from .outcomes import size
 from .placement import PulumiStack, load_requests
 from .sources import MetricsSource
 from .sources.answers import ServerAnswers
 from .state import Phase, Result, State, fold
+from .untried import untried
 
 PROMOTED, FAILED, ROLLED_BACK, TAKEN_OVER = 0, 1, 3, 4
 """Exit codes: 3 for a rollout that was rolled back or stopped, 4 where another driver has taken over."""
@@ -106,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
 
     start = drives(command("start", _start, "begin a rollout and drive it to its end"))
     start.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
+    run = drives(command("run", _run, "for jobs: go on with what is under way, or try a version that is new"))
+    run.add_argument("--to", metavar="VARIANT", help="the candidate; the one without requests if left out")
+    gate = commands.add_parser(
+        "gate", help="answer Flagger whether it may go on", description="Answers Flagger, in a cluster."
+    )
+    gate.set_defaults(run=_gate)
+    gate.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    gate.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     status = command("status", _status, "show where a rollout is")
     status.add_argument("--watch", "-w", action="store_true", help="keep showing it until it is over")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -132,10 +141,18 @@ def _journals() -> Path:
 
 def _open(args: argparse.Namespace) -> tuple[PulumiStack, Journal]:
     stack = PulumiStack(args.cwd, args.stack, args.endpoint, args.journals)
+    if stack.platform == "kubernetes":
+        from .cluster.opened import opened
+
+        return opened(args.cwd, args.stack, args.endpoint, args.journals)
     return stack, Journal(stack.home)
 
 
-def _source(args: argparse.Namespace, stack: PulumiStack) -> MetricsSource:
+def _source(args: argparse.Namespace, stack: PulumiStack, state: State | None) -> MetricsSource:
+    if stack.platform == "kubernetes":
+        from .cluster.opened import source_of
+
+        return source_of(stack, args.prometheus, state)
     if args.prometheus:
         from .sources.prometheus import Prometheus
 
@@ -156,8 +173,13 @@ def _start(args: argparse.Namespace) -> int:
             f"endpoint {args.endpoint} has no `rollout:` in its stack file; with `rollout: {{}}` weights are "
             "moved by evidence and no longer by `traffic`"
         )
+    if spec.rollout.flagger:
+        raise RolloutError(
+            f"Flagger moves the weights of endpoint {args.endpoint}: change the model of its variant and run "
+            "`pulumi up` to begin a rollout, or leave `rollout.flagger` out"
+        )
     _readable(spec.rollout, stack.folder)
-    with Lease(stack.home) as lease:
+    with journal.lease() as lease:
         placement = stack.present()
         idle = [name for name, share in placement.weights.items() if not share]
         if spec.rollout.kind is Strategy.SHADOW and spec.shadow and not args.to:
@@ -187,6 +209,35 @@ def _start(args: argparse.Namespace) -> int:
         return _drive(args, stack, journal, lease, begun)
 
 
+def _run(args: argparse.Namespace) -> int:
+    """Do what there is to do, if anything: a job may run this again and again, and after any kill."""
+    stack, journal = _open(args)
+    while (state := fold(journal.last())) is not None and state.phase is not Phase.OVER:
+        if journal.living() is None:
+            with journal.lease() as lease:
+                return _take_over(args, stack, journal, lease)
+        time.sleep(2)  # who drives goes on, or is found to be dead after some seconds
+    candidate = args.to or untried(stack.present(), journal.records())
+    if candidate is None:
+        print(f"{args.endpoint}: there is no version that was not tried")
+        return 0
+    args.to = candidate
+    return _start(args)
+
+
+def _gate(args: argparse.Namespace) -> int:
+    from .cluster.api import Api
+    from .cluster.gate import Gate, serve
+
+    try:
+        server = serve(Gate(Api()), args.host, args.port)
+    except OSError as error:
+        raise RolloutError(f"cannot listen on {args.host}:{args.port}: {error}; try another --port") from None
+    with server:
+        server.serve_forever()
+    return 0
+
+
 def _readable(rollout: Rollout, folder: Path) -> None:
     """Find what is wrong with the files of the analysis before anything begins."""
     looks_at = rollout.looks_at
@@ -201,10 +252,10 @@ def _resume(args: argparse.Namespace) -> int:
     state = _current(journal)
     if state.is_paused:
         journal.append("resumed")
-    if living(stack.home):
+    if journal.living():
         print(f"{args.endpoint}: its driver goes on")
         return 0
-    with Lease(stack.home) as lease:
+    with journal.lease() as lease:
         return _take_over(args, stack, journal, lease)
 
 
@@ -212,10 +263,10 @@ def _abort(args: argparse.Namespace) -> int:
     stack, journal = _open(args)
     _current(journal)
     journal.append("asked", what="abort")
-    if living(stack.home):
+    if journal.living():
         print(f"{args.endpoint}: its driver rolls back; `estate rollout status {args.endpoint}` shows it")
         return 0
-    with Lease(stack.home) as lease:
+    with journal.lease() as lease:
         _take_over(args, stack, journal, lease)
     return 0
 
@@ -241,7 +292,7 @@ def _drive(
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        source = _source(args, stack)
+        source = _source(args, stack, fold(journal.last()))
         if stack.brake is None:
             stack.present()
         driver = Driver(
@@ -270,10 +321,10 @@ def _pause(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    stack, journal = _open(args)
+    _, journal = _open(args)
     _current(journal)
     journal.append("asked", what="promote fully" if args.full else "promote")
-    if not living(stack.home):
+    if not journal.living():
         print(f"no driver is alive; `estate rollout resume {args.endpoint}` goes on, and then promotes")
     return 0
 
@@ -311,7 +362,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _summary(state: State, journal: Journal) -> dict[str, object]:
-    held = living(journal.folder)
+    held = journal.living()
     return {
         "id": state.id,
         "strategy": state.rollout.kind.value,

@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .lease import Lease
 
 Record = dict[str, Any]
 
@@ -81,6 +84,18 @@ class Journal:
             if found:
                 found[-1].append(record)
         return found
+
+    def lease(self) -> "Lease":
+        """What makes its holder the only driver."""
+        from .lease import Lease
+
+        return Lease(self.folder)
+
+    def living(self) -> dict[str, Any] | None:
+        """Who drives and is alive, as far as can be told from here; None where nobody does."""
+        from .lease import living
+
+        return living(self.folder)
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

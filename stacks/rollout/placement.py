@@ -118,17 +118,30 @@ class PulumiStack:
         # Of its own for each project, stack and backend: two checkouts may have stacks of one name.
         self.home = journals / f"{self.project}-{stack}-{digest}" / endpoint
 
+    @property
+    def platform(self) -> str:
+        """The name of the platform that the stack file says."""
+        return str(next((v for k, v in self._config().items() if k.split(":")[-1] == "platform"), "local"))
+
+    def estate(self) -> EstateSpec:
+        """What the stack file describes.
+
+        Raises:
+            RolloutError: it cannot be.
+        """
+        config = self._config()
+        try:
+            return validate(EstateSpec, {key.split(":")[-1]: value for key, value in config.items()})
+        except SpecError as error:
+            raise RolloutError(f"{self._file.name} has faults, see `pulumi preview`:\n{error}") from None
+
     def spec(self) -> Endpoint:
         """The endpoint as the stack file describes it.
 
         Raises:
             RolloutError: it is not there, or cannot be.
         """
-        config = self._config()
-        try:
-            estate = validate(EstateSpec, {key.split(":")[-1]: value for key, value in config.items()})
-        except SpecError as error:
-            raise RolloutError(f"{self._file.name} has faults, see `pulumi preview`:\n{error}") from None
+        estate = self.estate()
         if self.endpoint not in estate.endpoints:
             names = ", ".join(estate.endpoints) or "none"
             raise RolloutError(f"stack {self.stack} has no endpoint {self.endpoint}; it has {names}")
@@ -194,14 +207,14 @@ class PulumiStack:
         finally:
             overlay.unlink(missing_ok=True)
 
+    def _settings(self) -> dict[str, Any]:
+        """The configuration of the stack, of all namespaces."""
+        return (yaml.safe_load(self._file.read_text()) or {}).get("config") or {}
+
     def _config(self) -> dict[str, Any]:
-        document = yaml.safe_load(self._file.read_text()) or {}
         prefix = f"{self.project}:"
-        return {
-            key: value
-            for key, value in (document.get("config") or {}).items()
-            if key.startswith(prefix) or ":" not in key
-        }
+        settings = self._settings()
+        return {key: value for key, value in settings.items() if key.startswith(prefix) or ":" not in key}
 
     def _clear(self, said: str) -> None:
         """Remove the lock of a run that was killed on this machine; that of a living one is kept."""

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from .journal import Journal, Record
-from .lease import living
 from .notify import sentence
 from .state import Phase, State, fold
 
@@ -36,7 +35,7 @@ def driver_of(state: State, journal: Journal) -> str:
     """Who drives a rollout, in words."""
     if state.phase is Phase.OVER:
         return "it is over"
-    held = living(journal.folder)
+    held = journal.living()
     if held:
         return f"driven by {held['who']}, process {held['pid']}"
     return (

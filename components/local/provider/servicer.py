@@ -23,10 +23,11 @@ from .kinds.job import Job
 from .kinds.model_server import ModelServer
 from .kinds.registry import Registry
 from .kinds.route import Route
+from .kinds.weights import Weights
 from .wire import plain, secret_keys, struct
 
 KINDS: Mapping[str, type[Kind]] = {
-    kind.__name__: kind for kind in (Host, Registry, ModelServer, Gateway, Route, Job)
+    kind.__name__: kind for kind in (Host, Registry, ModelServer, Gateway, Route, Job, Weights)
 }
 
 

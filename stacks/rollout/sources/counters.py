@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..readings import Reading, Snapshot
 from .exposition import Series
@@ -57,13 +57,14 @@ def snapshot(
     return Snapshot(
         edges,
         {
-            name: Reading(round(requests[name]), round(failures[name]), _buckets(below[name], edges))
+            name: Reading(round(requests[name]), round(failures[name]), buckets(below[name], edges))
             for name in variants
         },
     )
 
 
-def _buckets(below: dict[float, float], edges: Sequence[float]) -> list[int]:
+def buckets(below: Mapping[float, float], edges: Sequence[float]) -> list[int]:
+    """Answers in each bucket, from the answers up to each edge as Prometheus counts them."""
     counts, last = [], 0.0
     for edge in edges:
         up_to = below.get(edge, last)

@@ -112,8 +112,8 @@ class Load:
 async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request
 ) -> tuple[int, dict[str, str], bytes]:
-    lines = [f"POST {request.path} HTTP/1.1", "host: gateway", "content-type: application/json"]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    lines = [f"POST {request.path} HTTP/1.1", "content-type: application/json"]
+    lines += [f"{name}: {value}" for name, value in ({"host": "gateway"} | dict(request.headers)).items()]
     lines += [f"content-length: {len(request.body)}", "", ""]
     writer.write("\r\n".join(lines).encode() + request.body)
     await writer.drain()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from components.local.provider.kinds.weights import weights as in_use
 from components.spec import EstateSpec, SpecError, validate
 from components.spec.gateway_classes import CLASSES, Feature, GatewayClass
 
@@ -227,3 +228,23 @@ def test_what_a_class_cannot_do_is_refused_and_the_rest_is_not(
     ((path, message),) = caught.value.problems
     assert path[:3] == ("endpoints", "digits", field)
     assert name.value in message
+
+
+def test_a_rollout_owns_the_weights_by_variant_and_the_routes_follow(recorded: Any) -> None:
+    asked = recorded(endpoints=endpoint(traffic={"blue": 100}, rollout={}))
+    kept = next(one for one in asked.asked if one.typ == "serving-estate:kubernetes:Weights")
+    assert kept.inputs["traffic"] == {"blue": 100, "green": 0}
+    assert asked.ignored[kept.typ, kept.name] == ["traffic"], "a run without a driver leaves them alone"
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        assert weights(rules(asked.objects, kind)[-1]) == {"digits-blue": 100, "digits-green": 0}
+    moved = recorded(endpoints=endpoint(traffic={"blue": 100}, rollout={"weights": {"blue": 95, "green": 5}}))
+    assert moved.ignored[kept.typ, kept.name] == [], "a driver's run says them"
+    assert weights(rules(moved.objects)[-1]) == {"digits-blue": 95, "digits-green": 5}
+
+
+def test_weights_that_were_kept_are_those_of_the_variants_that_there_are() -> None:
+    traffic = {"blue": 95, "green": 5, "old": 0}
+    kept = {"name": "digits", "traffic": traffic, "variants": ["blue", "green", "new"]}
+    assert in_use(kept) == {"blue": 95, "green": 5, "new": 0}
+    with pytest.raises(RuntimeError, match=r"green \(5 %\) still gets requests.*promote or abort"):
+        in_use({**kept, "variants": ["blue"]})

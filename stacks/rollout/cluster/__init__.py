@@ -1,0 +1,1 @@
+"""Rollouts of an estate on Kubernetes: what differs from one machine, behind the same interfaces."""

@@ -1,0 +1,49 @@
+"""What the commands work with where the stack is one of a cluster."""
+
+import math
+from pathlib import Path
+
+from components.kubernetes.platform import namespace_name
+from components.spec import KubernetesSettings
+
+from ..errors import RolloutError
+from ..placement import PulumiStack
+from ..readings import Snapshot
+from ..sources import MetricsSource
+from ..state import State
+from .api import Api
+from .journal import ClusterJournal
+from .scrape import PrometheusScrape
+from .source import ClusterSource
+from .stack import ClusterStack, pods_of
+
+
+def opened(project: Path, stack: str, endpoint: str, journals: Path) -> tuple[PulumiStack, ClusterJournal]:
+    """The endpoint and its journal; for the arguments see `PulumiStack`.
+
+    Raises:
+        RolloutError: there is no such stack, or no cluster to ask.
+    """
+    there = ClusterStack(project, stack, endpoint, journals)
+    settings = there.estate().kubernetes or KubernetesSettings()
+    namespace = settings.namespace or namespace_name(there.project, stack, "estate")
+    there.connect(Api(there.context), namespace)
+    return there, ClusterJournal(there.api, namespace, endpoint)
+
+
+def source_of(stack: PulumiStack, prometheus: str | None, state: State | None) -> MetricsSource:
+    """Where the evidence comes from: a Prometheus, else the pods themselves.
+
+    Args:
+        stack: that of the endpoint.
+        prometheus: its address, where there is one.
+        state: the rollout as it is, whose counters are gone on with.
+    """
+    if not isinstance(stack, ClusterStack):
+        raise RolloutError(f"stack {stack.stack} is none of a cluster")
+    if prometheus:
+        stack.scrape = PrometheusScrape(prometheus, stack.namespace)
+    else:
+        stack.scrape = pods_of(stack.api, stack.namespace, stack.estate())
+    begin = Snapshot(state.edges or [math.inf], state.raw) if state and state.raw else None
+    return ClusterSource(stack.scrape, stack.variant_of, begin)

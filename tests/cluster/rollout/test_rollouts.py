@@ -1,0 +1,48 @@
+"""Evidence moves the weights of a real gateway, and nothing is lost on the way."""
+
+from typing import Any
+
+from tests.cluster.rollout.conftest import Rollouts
+from tests.engine.local.load import Load
+
+
+def steps(records: list[dict[str, Any]], to: str) -> list[int]:
+    return [record["weights"][to] for record in records if record["event"] == "moved"]
+
+
+def test_a_good_version_takes_over_and_nothing_is_lost(rollouts: Rollouts, load: Load) -> None:
+    with load:
+        said = rollouts.run("start", "--to", "good")
+    load.report("canary")
+    assert load.failures == []
+    assert set(load.values()) == {"2"}
+    records = rollouts.records()
+    assert steps(records, "good") == [1, 25, 100], said
+    assert rollouts.weights() == {"good": 100}
+    assert load.answers[-1].variant == "good"
+    # What the driver counted is what clients saw, but for what came while nobody looked.
+    end = records[-1]
+    saw = sum(answer.variant == "good" for answer in load.answers)
+    assert 0.5 * saw <= end["requests"] <= saw
+    assert end["failures"] == 0
+
+
+def test_a_run_by_somebody_else_leaves_the_weights_alone(rollouts: Rollouts) -> None:
+    said = rollouts.stack.up()
+    assert rollouts.weights() == {"good": 100}, said
+    rollouts.stack.up("--expect-no-changes")
+
+
+def test_a_bad_version_is_rolled_back_and_its_damage_is_bounded(rollouts: Rollouts, load: Load) -> None:
+    rollouts.configure("blue", "good", "failing")
+    rollouts.stack.up()
+    with load:
+        said = rollouts.run("start", "--to", "failing", code=3)
+    load.report("rolled back")
+    assert rollouts.weights() == {"good": 100}, said
+    failed = len([answer for answer in load.answers if answer.failure])
+    end = rollouts.records()[-1]
+    assert end["result"] == "rolled back"
+    assert 0 < failed < 0.05 * len(load.answers), "it had one request in a hundred"
+    assert {answer.variant for answer in load.answers if answer.failure} <= {"failing"}
+    assert load.answers[-1].variant == "good"

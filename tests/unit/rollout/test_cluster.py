@@ -1,0 +1,267 @@
+"""Rollouts on Kubernetes: who drives, what is written down, and what is counted."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stacks.rollout.cluster import journal as journals
+from stacks.rollout.cluster.journal import ClusterJournal
+from stacks.rollout.cluster.lease import ClusterLease, living
+from stacks.rollout.cluster.scrape import PodScrape
+from stacks.rollout.cluster.source import ClusterSource
+from stacks.rollout.cluster.stack import clusters, unseen
+from stacks.rollout.errors import LeaseLostError, RolloutError, SourceDownError
+from stacks.rollout.readings import Reading, Snapshot
+from tests.unit.rollout.fake_cluster import FakeApi, pod
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/tiny-rollout"
+
+
+def journal(api: FakeApi) -> ClusterJournal:
+    return ClusterJournal(api, "shop", "tiny")
+
+
+def events(of: ClusterJournal) -> list[str]:
+    return [record["event"] for record in of.records()]
+
+
+def test_records_of_two_writers_have_one_order_that_both_read() -> None:
+    api = FakeApi()
+    one, other = journal(api), journal(api)
+    one.append("started")
+    other.append("paused")
+    api.before_write = lambda: one.append("observed") and None  # between the other's reading and writing
+    other.append("asked", what="abort")
+    assert events(one) == events(other) == ["started", "paused", "observed", "asked"]
+    assert one.since(3) == (one.records()[3:], 4)
+
+
+def test_a_record_whose_answer_was_lost_is_written_once() -> None:
+    api = FakeApi()
+    one = journal(api)
+    one.append("started")
+    api.loses_answers = 1
+    one.append("decided", decision="advance")
+    assert events(journal(api)) == ["started", "decided"]
+
+
+def test_a_journal_goes_on_in_the_next_config_map_before_one_is_full(monkeypatch: Any) -> None:
+    monkeypatch.setattr(journals, "FULL_BYTES", 400)
+    api = FakeApi()
+    one, other = journal(api), journal(api)
+    for number in range(20):
+        (one, other)[number % 2].append("observed", number=number)
+    assert len(api.objects) > 3
+    for reader in (one, other, journal(api)):
+        assert [record["number"] for record in reader.records()] == [*range(20)]
+
+
+def test_a_cluster_that_does_not_answer_is_said_so_with_the_way_on(monkeypatch: Any) -> None:
+    monkeypatch.setattr(journals.time, "sleep", lambda _s: None)
+    api = FakeApi()
+    api.is_down = True
+    with pytest.raises(RolloutError, match=r"could not be written: no answer.*resume tiny"):
+        journal(api).append("started")
+
+
+def test_a_second_driver_is_refused_and_may_follow() -> None:
+    api = FakeApi()
+    with ClusterLease(api, "shop", "tiny") as first:
+        held = living(api, "shop", "tiny")
+        assert held is not None
+        with (
+            pytest.raises(RolloutError, match="drives this rollout"),
+            ClusterLease(_elsewhere(api), "shop", "tiny"),
+        ):
+            pass
+        first.check()
+    assert living(api, "shop", "tiny") is None
+    with ClusterLease(api, "shop", "tiny") as second:
+        assert (second.epoch, second.before) == (first.epoch + 1, None)
+
+
+def _elsewhere(api: FakeApi) -> FakeApi:
+    """The same cluster, where the holder is another process than this one."""
+    who = api.objects[LEASE]["metadata"]["annotations"]["serving-estate/driver"].split()
+    api.objects[LEASE]["metadata"]["annotations"]["serving-estate/driver"] = f"{who[0]} another-host 1"
+    return api
+
+
+def test_one_who_was_taken_for_dead_finds_out_before_it_touches_anything() -> None:
+    api = FakeApi()
+    with ClusterLease(api, "shop", "tiny") as first:
+        _elsewhere(api).objects[LEASE]["spec"]["renewTime"] = "2020-01-01T00:00:00.000000Z"
+        with ClusterLease(api, "shop", "tiny") as second:
+            assert second.before is not None
+            assert second.before["host"] == "another-host"
+            with pytest.raises(LeaseLostError, match="has taken over"):
+                first.check()
+            second.check()
+
+
+def test_one_who_cannot_say_that_it_lives_stops_by_itself(monkeypatch: Any) -> None:
+    api = FakeApi()
+    with ClusterLease(api, "shop", "tiny") as lease:
+        api.is_down = True
+        lease.check()  # a moment's silence is none
+        monkeypatch.setattr(lease, "_renewed", -math.inf)
+        with pytest.raises(LeaseLostError, match=r"could not say for 15 s.*resume tiny"):
+            lease.check()
+        api.is_down = False
+
+
+def served(answered: int, slow: int = 0, **errors: int) -> str:
+    lines = [f'model_server_request_seconds_bucket{{model="tiny",le="0.005"}} {answered - slow}']
+    lines += [f'model_server_request_seconds_bucket{{model="tiny",le="+Inf"}} {answered}']
+    lines += [f'model_server_request_seconds_count{{model="tiny"}} {answered}']
+    lines += [f'model_server_errors_total{{kind="{kind}"}} {count}' for kind, count in errors.items()]
+    return "\n".join(lines)
+
+
+def passed(requests: Mapping[str, tuple[int, int]]) -> str:
+    lines = []
+    for cluster, (completed, failed) in requests.items():
+        of = f'envoy_cluster_name="{cluster}"'
+        lines += [f"envoy_cluster_upstream_rq_completed{{{of}}} {completed}"]
+        lines += [f'envoy_cluster_upstream_rq_xx{{{of},envoy_response_code_class="5"}} {failed}']
+    return "\n".join(lines)
+
+
+def at(name: str, port: int = 8080, namespace: str = "shop") -> str:
+    return f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/"
+
+
+def source(api: FakeApi, gateway: tuple[str, str] | None = None) -> ClusterSource:
+    return ClusterSource(PodScrape(api, "shop", gateway), lambda _endpoint: PLACES.get)
+
+
+def test_servers_are_counted_over_pods_and_over_what_becomes_of_pods() -> None:
+    api = FakeApi()
+    api.pods = [pod("b1", "blue"), pod("g1", "green"), pod("g2", "green"), pod("g3", "green", ready=False)]
+    api.texts = {at("b1"): served(1000), at("g1"): served(90, internal=10), at("g2"): served(50)}
+    reader = source(api)
+    first = reader.read("tiny", ["blue", "green"])
+    assert first.variants["blue"].requests == 0, "nobody knows when that was"
+
+    api.texts |= {at("b1"): served(2000, slow=10, bad_request=5), at("g2"): served(60, deadline_exceeded=1)}
+    api.texts |= {at("g1"): served(3)}  # its container was started again
+    api.pods = [pod("b1", "blue"), pod("g1", "green", restarts=1), pod("g2", "green")]
+    second = reader.read("tiny", ["blue", "green"])
+    assert second.edges == [5, math.inf]
+    assert (second.variants["blue"].requests, second.variants["blue"].failures) == (1005, 0)
+    assert second.variants["blue"].latency == [990, 10]
+    assert (second.variants["green"].requests, second.variants["green"].failures) == (14, 1)
+
+    api.pods = [pod("g1", "green", restarts=1)]  # two of them are not ready for a while
+    assert reader.read("tiny", ["blue", "green"]) == second
+    api.pods = [pod("g2", "green"), pod("b1", "blue"), pod("g1", "green", restarts=1)]
+    assert reader.read("tiny", ["blue", "green"]) == second
+
+
+def test_the_next_driver_goes_on_with_the_counters_of_the_journal() -> None:
+    api = FakeApi()
+    api.pods = [pod("b1", "blue"), pod("g1", "green")]
+    api.texts = {at("b1"): served(1_000_000), at("g1"): served(90)}
+    raw = {"blue": Reading(700, 1, [600, 100]), "green": Reading(7, 0, [7, 0])}
+    scrape = PodScrape(api, "shop", None)
+    reader = ClusterSource(scrape, lambda _endpoint: {}.get, Snapshot([5, math.inf], raw))
+    assert reader.read("tiny", ["blue", "green"]).variants == raw
+    api.texts[at("g1")] = served(100)
+    assert reader.read("tiny", ["blue", "green"]).variants["green"].since(raw["green"]).requests == 10
+
+
+PLACES = {"httproute/shop/tiny/rule/0/backend/0": "blue", "httproute/shop/tiny/rule/0/backend/1": "green"}
+FIRST, SECOND = PLACES
+
+
+def with_gateway() -> FakeApi:
+    api = FakeApi()
+    proxy = pod("proxy", "")
+    owner = "gateway.envoyproxy.io/owning-gateway"
+    labels = {f"{owner}-name": "gateway", f"{owner}-namespace": "shop"}
+    proxy["metadata"] |= {"namespace": "gateways", "labels": labels}
+    api.pods = [pod("b1", "blue"), pod("g1", "green"), proxy]
+    api.texts = {at("b1"): served(900), at("g1"): served(95)}
+    return api
+
+
+def test_failures_are_those_of_who_saw_more_of_them() -> None:
+    api = with_gateway()
+    reader = source(api, ("shop", "gateway"))
+
+    def seen(gateway: int, server: int) -> int:
+        api.texts[at("g1")] = served(95, internal=server)
+        requests = {FIRST: (900, 0), SECOND: (100, gateway), "other": (9, 9)}
+        api.texts[at("proxy", 19001, "gateways")] = passed(requests)
+        return reader.read("tiny", ["blue", "green"]).variants["green"].failures
+
+    assert seen(gateway=5, server=5) == 0, "that was before"
+    assert seen(gateway=15, server=5) == 10, "a server that cannot be reached counts nothing"
+    assert seen(gateway=15, server=9) == 14, "a gRPC error has status 200 at the gateway"
+    assert seen(gateway=18, server=12) == 17, "both count an answer of 500; it is one"
+
+
+def test_what_a_place_of_the_gateway_counted_for_another_variant_stays_with_that_one() -> None:
+    api = with_gateway()
+    owners = dict(PLACES)
+    reader = ClusterSource(PodScrape(api, "shop", ("shop", "gateway")), lambda _endpoint: owners.get)
+
+    def seen(first: int, second: int) -> tuple[int, int]:
+        requests = {FIRST: (first, 0), SECOND: (second, 0)}
+        api.texts[at("proxy", 19001, "gateways")] = passed(requests)
+        found = reader.read("tiny", ["blue", "green"]).variants
+        return found["blue"].requests, found["green"].requests
+
+    seen(1_000_000, 10)
+    assert seen(1_000_075, 35) == (75, 25)
+    owners |= {FIRST: "green", SECOND: "blue"}
+    assert seen(1_000_100, 40) == (75, 25)
+    assert seen(1_000_190, 50) == (85, 115)
+
+
+def test_a_server_that_is_ready_and_does_not_tell_holds_everything() -> None:
+    api = FakeApi()
+    api.pods = [pod("b1", "blue"), pod("g1", "green")]
+    api.texts = {at("b1"): served(5)}
+    with pytest.raises(SourceDownError, match="g1"):
+        source(api).read("tiny", ["blue", "green"])
+    api.pods = []
+    with pytest.raises(SourceDownError, match="no server of endpoint tiny has metrics"):
+        source(api).read("tiny", ["blue", "green"])
+
+
+def test_the_clusters_of_a_route_are_told_by_the_place_of_their_backend() -> None:
+    backends = [{"name": "tiny-blue", "weight": 99}, {"name": "tiny-green", "weight": 1}]
+    rules = [{"backendRefs": backends[1:]}, {"filters": []}, {"backendRefs": backends}]
+    assert clusters({"spec": {"rules": rules}}, "httproute", "shop", "tiny") == {
+        "httproute/shop/tiny/rule/0": "green",
+        "httproute/shop/tiny/rule/0/backend/0": "green",
+        "httproute/shop/tiny/rule/2/backend/0": "blue",
+        "httproute/shop/tiny/rule/2/backend/1": "green",
+    }
+
+
+@pytest.mark.parametrize(
+    ("generation", "status", "told"),
+    [
+        (4, "True", None),
+        (5, "True", "has not been seen by eg"),
+        (4, "False", "ResolvedRefs|BackendNotFound"),
+    ],
+)
+def test_a_move_ends_when_the_gateway_has_seen_it(generation: int, status: str, told: str | None) -> None:
+    condition = {
+        "type": "ResolvedRefs",
+        "status": status,
+        "observedGeneration": 4,
+        "reason": "BackendNotFound",
+    }
+    route = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "tiny", "generation": generation},
+        "status": {"parents": [{"controllerName": "eg", "conditions": [condition]}]},
+    }
+    found = unseen(route)
+    assert (found is None) if told is None else any(word in str(found) for word in told.split("|"))
