@@ -69,7 +69,8 @@ class ClusterStack(PulumiStack):
             name: replace(variant, addresses=addresses.get(name, ()))
             for name, variant in placement.variants.items()
         }
-        return Placement(variants, "")
+        self.placement = Placement(variants, "")
+        return self.placement
 
     def move(self, weights: Mapping[str, int], why: str) -> None:
         """Set the weights, and return when they are in use.
