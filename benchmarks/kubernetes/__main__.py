@@ -2,8 +2,8 @@
 
 Both programs ask for the same objects (their digests are compared), in `pulumi preview` with the real engine
 and a provider that answers at once. The hand-written one takes the manifests that the components make and
-declares each with the class that `pulumi_kubernetes` has for it. CPU seconds count, as they depend less on what
-else the machine does than the time on the clock.
+declares each with the class that `pulumi_kubernetes` has for it. CPU seconds count: they depend less
+on what else the machine does than the clock does.
 """
 
 import argparse
@@ -86,7 +86,8 @@ def main() -> int:
 HEAD = (
     "# The components beside hand-written objects",
     "",
-    "`python -m benchmarks.kubernetes`: a `pulumi preview` of an empty stack, with the real engine and a provider",
+    "`python -m benchmarks.kubernetes`: a `pulumi preview` of an empty stack, with the real engine and a "
+    "provider",
     "that answers at once. Each cell: program (language host included) + engine.",
 )
 COLUMNS = (

@@ -59,7 +59,7 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
         ignore=["spec.replicas"] if service.scaling.autoscaled else (),
         timeout_s=(cluster.startup_s or 300) + 60,
     )
-    if service.replicas > 1:
+    if service.replicas > 1 or service.scaling.autoscaled:
         make(name, disruption_budget(name, host), parent)
     found = Output.all(deployed.urn, front.urn, host).apply(lambda all_: f"{name}.{all_[2]}")
     return ServerParts(found, found.apply(lambda at: [f"http://{at}.svc:{PORTS['http']}"]))

@@ -13,7 +13,7 @@ from ..arguments import ArgumentsError
 from ..platform import RouteParts
 from ..spec import Endpoint, GatewayClass, GatewaySettings
 from ..spec.gateway_classes import CLASSES, Feature, unsupported
-from . import envoy_gateway, gke
+from . import aws, envoy_gateway, gke
 from .model_server import PORTS
 from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
 
@@ -21,6 +21,8 @@ _POLICIES = {
     GatewayClass.ENVOY: envoy_gateway.policies,
     GatewayClass.GKE: gke.policies,
     GatewayClass.GKE_INTERNAL: gke.policies,
+    GatewayClass.AWS_ALB: aws.alb_policies,
+    GatewayClass.AWS_LATTICE: aws.lattice_policies,
 }
 
 

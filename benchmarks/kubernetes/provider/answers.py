@@ -34,6 +34,9 @@ from google.protobuf.json_format import MessageToDict  # noqa: E402
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc  # noqa: E402
 
 
+# ruff: noqa: ARG002  the protocol says what a method is given
+
+
 class Answers(provider_pb2_grpc.ResourceProviderServicer):
     """Says yes to everything."""
 
@@ -69,7 +72,9 @@ class Answers(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
 
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return provider_pb2.CreateResponse(id="" if request.preview else "made", properties=request.properties)
+        return provider_pb2.CreateResponse(
+            id="" if request.preview else "made", properties=request.properties
+        )
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
         from google.protobuf import empty_pb2

@@ -132,7 +132,9 @@ def test_the_service_says_that_its_second_port_speaks_http2(render: Any) -> None
     assert ports["http"]["appProtocol"] == "http"
 
 
-@pytest.mark.parametrize(("scaling", "budget"), [({"min": 1}, False), ({"min": 2}, True)])
+@pytest.mark.parametrize(
+    ("scaling", "budget"), [({"min": 1}, False), ({"min": 2}, True), ({"min": 1, "max": 8}, True)]
+)
 def test_two_replicas_or_more_are_never_all_taken_away(render: Any, scaling: Any, budget: bool) -> None:
     objects = render(endpoints=endpoint(scaling=scaling))
     assert (("PodDisruptionBudget", NAME) in objects) is budget
