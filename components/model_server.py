@@ -105,7 +105,8 @@ class ModelServer(ComponentResource):
         args = checked(ModelServerArgs, given, f"ModelServer {name}", _RULES)
         where = platform(args.get("platform", PlatformName.LOCAL))
         cluster = args.get("kubernetes") or KubernetesSettings()
-        self.host = pulumi.Output.from_input(args.get("host") or where.host(name, cluster, self))
+        host = args.get("host") or where.host(name, cluster, self)
+        self.host = pulumi.Output.from_input(host)
         scaling = args.get("scaling") or Scaling(min=args.get("replicas", 1))
         service = ModelService(
             model=args["model"],
@@ -120,7 +121,7 @@ class ModelServer(ComponentResource):
             image=args.get("image") or (cluster.images.model_server if cluster.images else None) or "",
             registry_login=args.get("registry_login"),
         )
-        parts = where.model_server(name, self.host, service, self)
+        parts = where.model_server(name, host, service, self)
         self.service, self.addresses = parts.service, parts.addresses
         if scaling.autoscaled and where.AUTOSCALES:
             Autoscaler(

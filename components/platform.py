@@ -86,7 +86,7 @@ class Platform(Protocol):
     AUTOSCALES: bool
     """Whether anything there makes replicas more and fewer."""
 
-    def host(self, name: str, settings: KubernetesSettings, parent: Resource) -> Output[str]:
+    def host(self, name: str, settings: KubernetesSettings, parent: Resource) -> Input[str]:
         """Where the other parts live: made once for an estate, or for a component that stands alone."""
         ...
 

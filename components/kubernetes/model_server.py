@@ -30,6 +30,7 @@ from .objects import (
     meta,
     safe_container,
     safe_pod,
+    whenever,
 )
 from .registry import login_environment
 
@@ -44,18 +45,19 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
     """A Deployment with all that belongs to it."""
     checked_name("ModelServer", name)
     cluster = service.kubernetes
-    runs = Output.all(service.model, service.served_name, service.registry).apply(
-        lambda told: run(service, *map(str, told))
+    runs = whenever(
+        (service.model, service.served_name, service.registry), lambda *told: run(service, *map(str, told))
     )
-    settings = make(f"{name}-settings", settings_map(name, host, runs), parent)
+    called = whenever((runs,), lambda told: settings_name(name, told))
+    settings = make(f"{name}-settings", settings_map(name, host, called, runs), parent)
     account = make(name, service_account(name, host, cluster.identity or {}), parent)
     front = make(name, service_object(name, host, service.labels), parent)
     make(name, network_policy(name, host), parent)
     deployed = make(
         name,
-        deployment(name, host, service, settings.known(settings_name(name, runs))),
+        deployment(name, host, service, called),
         parent,
-        after=[account],
+        after=[account, settings],
         ignore=["spec.replicas"] if service.scaling.autoscaled else (),
         timeout_s=(cluster.startup_s or 300) + 60,
     )
@@ -81,24 +83,20 @@ def settings_files(told: Server) -> dict[str, str]:
     return files
 
 
-def settings_name(name: str, runs: Output[Server]) -> Output[str]:
+def settings_name(name: str, told: Server) -> str:
     """The name of the ConfigMap: that of its content."""
-
-    def named(told: Server) -> str:
-        content = repr(sorted(settings_files(told).items()))
-        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
-
-    return runs.apply(named)
+    content = repr(sorted(settings_files(told).items()))
+    return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
-def settings_map(name: str, namespace: Input[str], runs: Output[Server]) -> Manifest:
-    """The settings files."""
+def settings_map(name: str, namespace: Input[str], called: Input[str], runs: Input[Server]) -> Manifest:
+    """The settings files, in a ConfigMap that is `called` for them."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": meta(settings_name(name, runs), namespace, labels_of(APP, name)),
+        "metadata": meta(called, namespace, labels_of(APP, name)),
         "immutable": True,
-        "data": runs.apply(settings_files),
+        "data": whenever((runs,), settings_files),
     }
 
 

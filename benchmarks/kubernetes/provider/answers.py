@@ -33,7 +33,6 @@ import grpc  # noqa: E402
 from google.protobuf.json_format import MessageToDict  # noqa: E402
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc  # noqa: E402
 
-
 # ruff: noqa: ARG002  the protocol says what a method is given
 
 
