@@ -132,6 +132,7 @@ class ModelServer(ComponentResource):
                     "platform": args.get("platform", PlatformName.LOCAL),
                     "kubernetes": cluster,
                     "prometheus": args.get("prometheus", ""),
+                    "endpoint": args.get("labels", {}).get("serving-estate/endpoint", ""),
                 },
                 ResourceOptions(parent=self),
             )

@@ -109,9 +109,10 @@ class Platform(Protocol):
         scaling: Scaling,
         settings: KubernetesSettings,
         prometheus: str | None,
+        endpoint: str | None,
         parent: Resource,
     ) -> None:
-        """What makes the replicas of a model server more and fewer."""
+        """What makes the replicas of a model server more and fewer; `endpoint`: whose it is, if anybody's."""
         ...
 
     def gateway(

@@ -52,7 +52,8 @@ class Variant(Spec):
 
     model: str = Field(examples=["models:/breast-cancer/1"], json_schema_extra={"pattern": MODEL.pattern})
     """The model to serve: `models:/name/version` or `models:/name@alias` in the registry, a folder or
-    file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address."""
+    file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address. On a cluster also `oci://`
+    and an image whose files are the model's: it is mounted, and nothing is downloaded by the server."""
 
     runtime: Runtime | None = Field(default=Runtime.BUNDLED, strict=False, examples=["bundled"])
     """The model server that runs it."""

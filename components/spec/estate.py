@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 from .base import Problem, Spec, reject
 from .endpoint import Endpoint
 from .gateway import GatewaySettings
-from .gateway_classes import unsupported
+from .gateway_classes import CLASSES, GatewayClass, unsupported
 from .gpu import GpuSettings
 from .kubernetes import AutoscalerName, KubernetesSettings
 from .names import ENDPOINT, wrong_name
 from .observability import MonitoringSettings
 from .registry import Registry
+from .scaling import wrong_autoscaler
 
 
 class PlatformName(Enum):
@@ -109,6 +110,14 @@ class EstateSpec(Spec):
                     ("endpoints", name, "access"),
                     "`platform: local` listens on loopback only and checks nobody; leave `access` out",
                 )
+            for key, variant in endpoint.variants.items():
+                if variant.model.startswith("oci:"):
+                    yield (
+                        ("endpoints", name, "variants", key, "model"),
+                        "`platform: local` has no containers that an image could be mounted into; name a "
+                        "folder, "
+                        "or a registered model",
+                    )
         if self.gpu:
             yield ("gpu",), "`platform: local` has the machine's own driver; leave `gpu` out"
 
@@ -137,6 +146,16 @@ class EstateSpec(Spec):
                     "weights with `traffic`",
                 )
             yield from self._wrong_scaling(name, endpoint)
+        yield from self._wrong_callers(gateway.implementation)
+
+    def _wrong_callers(self, gateway: GatewayClass) -> Iterator[Problem]:
+        if self.kubernetes and self.kubernetes.callers and not CLASSES[gateway].in_cluster:
+            yield (
+                ("kubernetes", "callers"),
+                f"gateways of class `{gateway.value}` ask from outside of the cluster, and nothing of "
+                "theirs would "
+                "get through; leave it out",
+            )
 
     def _wrong_scaling(self, name: str, endpoint: Endpoint) -> Iterator[Problem]:
         keda = (self.kubernetes or KubernetesSettings()).autoscaler is AutoscalerName.KEDA
@@ -144,16 +163,5 @@ class EstateSpec(Spec):
         for key, variant in endpoint.variants.items():
             scaling = endpoint.scaling_of(key)
             at = ("endpoints", name, *(("variants", key) if variant.scaling else ()), "scaling")
-            if scaling.zero_after_s is not None and not keda:
-                yield (
-                    (*at, "zero_after_s"),
-                    "Kubernetes' own autoscaler leaves one replica at least; add `kubernetes: {autoscaler: "
-                    "keda}`"
-                    " or leave it out",
-                )
-            elif scaling.needs_metrics and keda and not prometheus:
-                yield (
-                    at,
-                    "KEDA asks a Prometheus for these targets, but the estate names none; add e.g. "
-                    "`monitoring: {prometheus: http://prometheus.monitoring:9090}`",
-                )
+            for path, message in wrong_autoscaler(scaling, keda=keda, prometheus=prometheus):
+                yield (*at, *path), message

@@ -71,6 +71,8 @@ class Class:
     """Where it can have its certificate from."""
     parameters: tuple[str, str] | None = None
     """Group and kind of the objects that say how a gateway of it is run."""
+    in_cluster: bool = False
+    """Whether its proxies are pods of the cluster."""
     most_variants: int = 15
     """Routes have sixteen rules at most: one for each variant's pin, and the weights."""
 
@@ -86,12 +88,14 @@ CLASSES: Mapping[GatewayClass, Class] = {
         "envoy-gateway",
         frozenset(Feature),
         parameters=("gateway.envoyproxy.io", "EnvoyProxy"),
+        in_cluster=True,
         most_variants=14,  # a rule more, for a pin that names nobody
     ),
     GatewayClass.ISTIO: Class(
         "Istio",
         "istio",
         frozenset({_F.PLAIN_GRPC, _F.MIRROR, _F.MIRROR_SHARE, _F.TIMEOUT, _F.VARIANT_HEADER}),
+        in_cluster=True,
     ),
     GatewayClass.GKE: Class(
         "the GKE Gateway controller",
