@@ -6,6 +6,7 @@ are checked alike, and a component only ever sees what its argument types say.
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from functools import cache
 from inspect import isawaitable
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -46,7 +47,7 @@ def checked(kind: type[Args], args: Any, component: str, rules: Mapping[str, Rul
     Raises:
         ArgumentsError: every fault that was found.
     """
-    hints = get_type_hints(kind, localns=_INPUT_NAMES)
+    hints = _hints(cast(Any, kind))
     if not isinstance(args, Mapping):
         raise ArgumentsError(component, [((), f"the arguments must be a map, got {in_yaml(args)}")])
     problems: list[Problem] = [
@@ -70,6 +71,11 @@ def checked(kind: type[Args], args: Any, component: str, rules: Mapping[str, Rul
     if problems:
         raise ArgumentsError(component, problems)
     return cast(Args, known)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, localns=_INPUT_NAMES)
 
 
 def _value(hint: Any, value: Any) -> Any:

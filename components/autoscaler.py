@@ -27,6 +27,9 @@ class AutoscalerArgs(TypedDict):
     prometheus: NotRequired[str]
     """Where KEDA asks for what is measured, for targets other than CPU."""
 
+    endpoint: NotRequired[str]
+    """The endpoint whose requests bring the first replica back, where `zero_after_s` takes the last away."""
+
 
 class Autoscaler(ComponentResource):
     """A HorizontalPodAutoscaler or a KEDA ScaledObject, never both; from now on it owns the number of
@@ -38,5 +41,6 @@ class Autoscaler(ComponentResource):
         args = checked(AutoscalerArgs, args, f"Autoscaler {name}")
         where = platform(args.get("platform", PlatformName.KUBERNETES))
         cluster = args.get("kubernetes") or KubernetesSettings()
-        where.autoscaler(name, args["service"], args["scaling"], cluster, args.get("prometheus"), self)
+        prometheus, endpoint = args.get("prometheus"), args.get("endpoint")
+        where.autoscaler(name, args["service"], args["scaling"], cluster, prometheus, endpoint, self)
         self.register_outputs({})

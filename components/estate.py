@@ -1,6 +1,7 @@
 """Estate: everything that one stack file describes."""
 
-from typing import TypedDict
+from itertools import chain
+from typing import Any, TypedDict, cast
 
 import pulumi
 from pulumi import ComponentResource, Output, ResourceOptions
@@ -91,14 +92,20 @@ class Estate(ComponentResource):
             Monitoring("monitoring", watched, child)
         if spec.gpu:
             GpuStack("gpu", {"settings": spec.gpu, "platform": where, "host": host}, child)
-        self.endpoints = Output.all(
-            **{
-                key: Output.all(url=endpoint.url, grpc=endpoint.grpc, variants=endpoint.variants)
-                for key, endpoint in endpoints.items()
-            }
-        )
+        told = [(endpoint.url, endpoint.grpc, endpoint.variants) for endpoint in endpoints.values()]
+        names = [*endpoints]
+        self.endpoints = Output.all(*chain(*told)).apply(lambda known: _states(names, known))
         self.registry = Output.from_input(uri) if uri else pulumi.Output.from_input(None)
         self.gateway = gateway.admin
         self.register_outputs(
             {"endpoints": self.endpoints, "registry": self.registry, "gateway": self.gateway}
         )
+
+
+def _states(names: list[str], known: list[Any]) -> dict[str, EndpointState]:
+    """The outputs of all endpoints at once: those of one after those of the other."""
+    states = {
+        name: {"url": known[at], "grpc": known[at + 1], "variants": known[at + 2]}
+        for name, at in zip(names, range(0, len(known), 3), strict=True)
+    }
+    return cast(dict[str, EndpointState], states)

@@ -44,7 +44,8 @@ class Gateway(ComponentResource):
         args = checked(GatewayArgs, args, f"Gateway {name}")
         where = platform(args.get("platform", PlatformName.LOCAL))
         cluster = args.get("kubernetes") or KubernetesSettings()
-        self.host = Output.from_input(args.get("host") or where.host(name, cluster, self))
-        parts = where.gateway(name, self.host, args.get("settings") or GatewaySettings(), self)
+        host = args.get("host") or where.host(name, cluster, self)
+        self.host = Output.from_input(host)
+        parts = where.gateway(name, host, args.get("settings") or GatewaySettings(), self)
         self.gateway, self.admin = parts.gateway, parts.admin
         self.register_outputs({"gateway": self.gateway, "admin": self.admin, "host": self.host})

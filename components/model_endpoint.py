@@ -1,6 +1,6 @@
 """ModelEndpoint: one address behind which variants of a model answer."""
 
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
@@ -124,18 +124,18 @@ class ModelEndpoint(ComponentResource):
             child,
         )
         self.url, self.grpc = route.url, route.grpc
-        self.variants = Output.all(
-            **{
-                key: Output.all(
-                    model=variant.model,
-                    weight=_weight(route, key),
-                    addresses=servers[key].addresses,
-                )
-                for key, variant in endpoint.variants.items()
-            }
-        )
+        models = {key: variant.model for key, variant in endpoint.variants.items()}
+        addresses = [server.addresses for server in servers.values()]
+        self.variants = Output.all(route.weights, *addresses).apply(lambda known: _states(models, *known))
         self.register_outputs({"url": self.url, "grpc": self.grpc, "variants": self.variants})
 
 
-def _weight(route: TrafficRoute, variant: str) -> Output[int]:
-    return route.weights.apply(lambda weights: int(weights.get(variant, 0)))
+def _states(
+    models: dict[str, str], weights: dict[str, int], *addresses: list[str]
+) -> dict[str, VariantState]:
+    """The outputs of all variants at once: one for each of their fields would be many."""
+    states = {
+        key: {"model": model, "weight": int(weights.get(key, 0)), "addresses": listed}
+        for (key, model), listed in zip(models.items(), addresses, strict=True)
+    }
+    return cast(dict[str, VariantState], states)

@@ -109,7 +109,8 @@ class ModelServer(ComponentResource):
         args = checked(ModelServerArgs, given, f"ModelServer {name}", _RULES)
         where = platform(args.get("platform", PlatformName.LOCAL))
         cluster = args.get("kubernetes") or KubernetesSettings()
-        self.host = pulumi.Output.from_input(args.get("host") or where.host(name, cluster, self))
+        host = args.get("host") or where.host(name, cluster, self)
+        self.host = pulumi.Output.from_input(host)
         scaling = args.get("scaling") or Scaling(min=args.get("replicas", 1))
         service = ModelService(
             model=args["model"],
@@ -125,7 +126,7 @@ class ModelServer(ComponentResource):
             replicas_are_owned=args.get("replicas_are_owned", False),
             registry_login=args.get("registry_login"),
         )
-        parts = where.model_server(name, self.host, service, self)
+        parts = where.model_server(name, host, service, self)
         self.service, self.addresses = parts.service, parts.addresses
         if scaling.autoscaled and where.AUTOSCALES:
             Autoscaler(
@@ -136,6 +137,7 @@ class ModelServer(ComponentResource):
                     "platform": args.get("platform", PlatformName.LOCAL),
                     "kubernetes": cluster,
                     "prometheus": args.get("prometheus", ""),
+                    "endpoint": args.get("labels", {}).get("serving-estate/endpoint", ""),
                 },
                 ResourceOptions(parent=self),
             )

@@ -88,7 +88,7 @@ class Platform(Protocol):
     AUTOSCALES: bool
     """Whether anything there makes replicas more and fewer."""
 
-    def host(self, name: str, settings: KubernetesSettings, parent: Resource) -> Output[str]:
+    def host(self, name: str, settings: KubernetesSettings, parent: Resource) -> Input[str]:
         """Where the other parts live: made once for an estate, or for a component that stands alone."""
         ...
 
@@ -111,9 +111,10 @@ class Platform(Protocol):
         scaling: Scaling,
         settings: KubernetesSettings,
         prometheus: str | None,
+        endpoint: str | None,
         parent: Resource,
     ) -> None:
-        """What makes the replicas of a model server more and fewer."""
+        """What makes the replicas of a model server more and fewer; `endpoint`: whose it is, if anybody's."""
         ...
 
     def gateway(

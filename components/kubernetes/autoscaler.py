@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from pulumi import Input, Output, Resource
 
-from ..spec import AutoscalerName, KubernetesSettings, Scaling
+from ..arguments import ArgumentsError
+from ..spec import AutoscalerName, KubernetesSettings, Problem, Scaling
+from ..spec.scaling import wrong_autoscaler
 from .objects import Manifest, checked_name, labels_of, make, meta
 
 # What `monitoring.rules` records for each pod; a custom metrics adapter offers series by their pod as they
@@ -21,14 +23,28 @@ def autoscaler(
     scaling: Scaling,
     settings: KubernetesSettings,
     prometheus: str | None,
+    endpoint: str | None,
     parent: Resource,
 ) -> None:
-    """Scale the Deployment behind a service, whose handle is `name.namespace`."""
+    """Scale the Deployment behind a service, whose handle is `name.namespace`.
+
+    Raises:
+        ArgumentsError: this autoscaler cannot keep to what `scaling` says.
+    """
     checked_name("Autoscaler", name)
+    keda = settings.autoscaler is AutoscalerName.KEDA
+    wrong = wrong_autoscaler(scaling, keda=keda, prometheus=prometheus)
+    problems: list[Problem] = [(("scaling", *path), message) for path, message in wrong]
+    if scaling.zero_after_s is not None and not endpoint:
+        message = "must be named for `zero_after_s`: its requests are what brings a replica back"
+        problems.append((("endpoint",), message))
+    if problems:
+        raise ArgumentsError(f"Autoscaler {name}", problems)
     parts = Output.from_input(service).apply(lambda handle: handle.split("."))
     target, namespace = parts.apply(lambda found: found[0]), parts.apply(lambda found: found[1])
-    if settings.autoscaler is AutoscalerName.KEDA:
-        make(name, scaled_object(name, namespace, target, scaling, prometheus or ""), parent)
+    if keda:
+        manifest = scaled_object(name, namespace, target, scaling, prometheus or "", endpoint or "")
+        make(name, manifest, parent)
     else:
         make(name, horizontal(name, namespace, target, scaling), parent)
 
@@ -66,12 +82,18 @@ def metrics(scaling: Scaling) -> list[Manifest]:
                 },
             }
         )
+    if scaling.external:
+        metric_of: Manifest = {"name": scaling.external.name}
+        if scaling.external.labels:
+            metric_of["selector"] = {"matchLabels": dict(scaling.external.labels)}
+        target = {"type": "AverageValue", "averageValue": quantity(scaling.external.per_replica)}
+        found.append({"type": "External", "external": {"metric": metric_of, "target": target}})
     return found
 
 
 def cpu_percent(scaling: Scaling) -> int | None:
     """The target for CPU; none where other targets were given and this one was not."""
-    others = pod_targets(scaling)
+    others = pod_targets(scaling) or scaling.external
     return scaling.cpu_percent or (None if others else _CPU_PERCENT)
 
 
@@ -108,15 +130,16 @@ def behaviour(scaling: Scaling) -> Manifest:
 
 
 def scaled_object(
-    name: str, namespace: Input[str], target: Input[str], scaling: Scaling, prometheus: str
+    name: str, namespace: Input[str], target: Input[str], scaling: Scaling, prometheus: str, endpoint: str
 ) -> Manifest:
-    """A ScaledObject of KEDA, which makes a HorizontalPodAutoscaler of its own."""
+    """A ScaledObject of KEDA, which makes a HorizontalPodAutoscaler of its own; requests for `endpoint` bring
+    the first replica back."""
     spec: Manifest = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
         "minReplicaCount": 0 if scaling.zero_after_s else scaling.min or 1,
         "maxReplicaCount": most(scaling),
         "advanced": {"horizontalPodAutoscalerConfig": {"name": name, "behavior": behaviour(scaling)}},
-        "triggers": triggers(target, namespace, scaling, prometheus),
+        "triggers": triggers(target, namespace, scaling, prometheus, endpoint),
     }
     if scaling.zero_after_s:
         spec["cooldownPeriod"] = scaling.zero_after_s
@@ -130,7 +153,9 @@ def scaled_object(
     }
 
 
-def triggers(target: Input[str], namespace: Input[str], scaling: Scaling, prometheus: str) -> list[Manifest]:
+def triggers(
+    target: Input[str], namespace: Input[str], scaling: Scaling, prometheus: str, endpoint: str
+) -> list[Manifest]:
     """What KEDA looks at."""
     found: list[Manifest] = []
     percent = cpu_percent(scaling)
@@ -141,12 +166,15 @@ def triggers(target: Input[str], namespace: Input[str], scaling: Scaling, promet
         # A latency is not shared among replicas: its target is for the slowest one, not for the mean.
         kind = "Value" if metric == LATENCY else "AverageValue"
         head = f'{combine[metric]}({metric}{{namespace="'
-        query = Output.concat(head, namespace, '",pod=~"', target, '-.*"})')
+        # A pod is called variant-generation-pod; `-.*` would be those of a variant `blue-2` as well.
+        query = Output.concat(head, namespace, '",pod=~"', target, '-[^-]+-[^-]+"})')
         found.append(_prometheus(prometheus, query, f"{value:g}", kind))
+    if scaling.external:
+        told = ",".join(f'{key}="{value}"' for key, value in sorted((scaling.external.labels or {}).items()))
+        query = Output.from_input(f"sum({scaling.external.name}{{{told}}})")
+        found.append(_prometheus(prometheus, query, f"{scaling.external.per_replica:g}", "AverageValue"))
     if scaling.zero_after_s:
         # The gateway counts requests that find nobody, too: they are what brings a replica back.
-        # (A variant is called endpoint-variant, and the gateway counts by endpoint.)
-        endpoint = Output.from_input(target).apply(lambda name: name.rpartition("-")[0] or name)
         head = 'sum(rate(envoy_cluster_upstream_rq_total{envoy_cluster_name=~"(http|grpc)route/'
         query = Output.concat(head, namespace, "/", endpoint, '/.*"}[1m])) or vector(0)')
         found.append(_prometheus(prometheus, query, "1000000", "AverageValue", activation="0"))

@@ -38,8 +38,7 @@ def backend_traffic(name: str, namespace: Input[str], endpoint: Endpoint) -> Man
     protection = endpoint.protection or Protection()
     spec: Manifest = {
         "targetRefs": _targets(name),
-        # Taking turns: by the shortest queue a dead replica, which holds none, would be chosen first.
-        "loadBalancer": {"type": "RoundRobin"},
+        "loadBalancer": load_balancer(endpoint),
         "circuitBreaker": {
             "maxConnections": _NO_LIMIT,
             "maxPendingRequests": protection.max_requests or _NO_LIMIT,
@@ -81,6 +80,17 @@ def backend_traffic(name: str, namespace: Input[str], endpoint: Endpoint) -> Man
     }
 
 
+def load_balancer(endpoint: Endpoint) -> Manifest:
+    """Who of the replicas is asked; with `users`, the variant is chosen by the same hash."""
+    if endpoint.users is None:
+        # Taking turns: by the shortest queue a dead replica, which holds none, would be chosen first.
+        return {"type": "RoundRobin"}
+    told: Manifest = {"type": "Headers", "headers": [{"name": endpoint.users.header}]}
+    if endpoint.users.cookie:
+        told = {"type": "Cookie", "cookie": {"name": endpoint.users.cookie}}
+    return {"type": "ConsistentHash", "consistentHash": told}
+
+
 def security(name: str, namespace: Input[str], access: Access) -> Manifest:
     """Who may ask."""
     spec: Manifest = {"targetRefs": _targets(name)}
@@ -97,6 +107,7 @@ def security(name: str, namespace: Input[str], access: Access) -> Manifest:
         spec["apiKeyAuth"] = {
             "credentialRefs": [reference("Secret", access.api_keys.secret)],
             "extractFrom": [{"headers": [access.api_keys.header or "x-api-key"]}],
+            "sanitize": True,  # no model server, nor its logs, needs to see the key
         }
     return {
         "apiVersion": _API,

@@ -8,7 +8,7 @@ there, and rolls back as soon as there is evidence against the new version.
 import json
 from collections.abc import Sequence
 
-from pulumi import Input, Output, Resource
+from pulumi import Input, Resource
 
 from ..platform import RouteParts
 from ..spec import Endpoint, GatewaySettings
@@ -23,8 +23,8 @@ _INITIALIZED_S = 600
 
 def route(
     name: str,
-    namespace: Output[str],
-    gateway: Manifest,
+    namespace: Input[str],
+    gateway: Input[Manifest],
     endpoint: Endpoint,
     settings: GatewaySettings,
     url: str,
@@ -56,7 +56,7 @@ def route(
 def canary(
     name: str,
     namespace: Input[str],
-    gateway: Manifest,
+    gateway: Input[Manifest],
     endpoint: Endpoint,
     settings: GatewaySettings,
 ) -> Manifest:

@@ -8,7 +8,9 @@ from pulumi import Input, Output, Resource
 
 from ..platform import GatewayParts
 from ..spec import GatewaySettings
-from ..spec.gateway_classes import CLASSES
+from ..spec.gateway import Tls
+from ..spec.gateway_classes import CLASSES, GatewayClass
+from .aws import load_balancer
 from .objects import Manifest, checked_name, labels_of, make, meta
 
 _PROGRAMMED_S = 300
@@ -20,7 +22,10 @@ def gateway(name: str, host: Input[str], settings: GatewaySettings, parent: Reso
         there = Output.from_input(settings.existing)
         return GatewayParts(there, there)
     checked_name("Gateway", name)
-    made = make(name, gateway_object(name, host, settings), parent, timeout_s=_PROGRAMMED_S)
+    first = []
+    if settings.implementation is GatewayClass.AWS_ALB and not settings.parameters:
+        first.append(make(f"{name}-load-balancer", load_balancer(name, host, settings), parent))
+    made = make(name, gateway_object(name, host, settings), parent, after=first, timeout_s=_PROGRAMMED_S)
     return GatewayParts(made.known(Output.concat(host, "/", name)), made.status.apply(address))
 
 
@@ -28,6 +33,23 @@ def address(status: object) -> str:
     """Where a gateway is reached, as its controller says; empty where it does not say."""
     found = status.get("addresses") if isinstance(status, dict) else None
     return str(found[0].get("value", "")) if found else ""
+
+
+def terminates(tls: Tls, kind: GatewayClass) -> Manifest:
+    """Where a listener has its certificate from, as fields of it; none where its class is told otherwise."""
+    if tls.secret:
+        certificate = {"group": "", "kind": "Secret", "name": tls.secret}
+        return {"tls": {"mode": "Terminate", "certificateRefs": [certificate]}}
+    if kind is not GatewayClass.AWS_LATTICE:
+        return {}
+    # The Gateway API wants a reference to be there; this class never looks at it.
+    found: Manifest = {
+        "mode": "Terminate",
+        "certificateRefs": [{"group": "", "kind": "Secret", "name": "unused"}],
+    }
+    if tls.certificate:
+        found["options"] = {"application-networking.k8s.aws/certificate-arn": tls.certificate}
+    return {"tls": found}
 
 
 def gateway_object(name: str, namespace: Input[str], settings: GatewaySettings) -> Manifest:
@@ -41,18 +63,22 @@ def gateway_object(name: str, namespace: Input[str], settings: GatewaySettings) 
         "hostname": f"*.{settings.domain}",
         "allowedRoutes": {"namespaces": {"from": "Same"}},
     }
+    kind = settings.implementation
     if settings.tls:
         if settings.tls.issuer:
             annotations["cert-manager.io/cluster-issuer"] = settings.tls.issuer
-        certificate = {"group": "", "kind": "Secret", "name": settings.tls.secret}
-        listener["tls"] = {"mode": "Terminate", "certificateRefs": [certificate]}
+        if settings.tls.certificate and kind is GatewayClass.GKE:
+            annotations["networking.gke.io/certmap"] = settings.tls.certificate
+        listener.update(terminates(settings.tls, kind))
     spec: Manifest = {
-        "gatewayClassName": settings.class_name or CLASSES[settings.implementation].gateway_class,
+        "gatewayClassName": settings.class_name or CLASSES[kind].gateway_class,
         "listeners": [listener],
     }
-    if settings.parameters:
-        parameters = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": settings.parameters}
-        spec["infrastructure"] = {"parametersRef": parameters}
+    parameters = settings.parameters or (name if kind is GatewayClass.AWS_ALB else None)
+    group_and_kind = CLASSES[kind].parameters
+    if parameters and group_and_kind:
+        group, kind_of = group_and_kind
+        spec["infrastructure"] = {"parametersRef": {"group": group, "kind": kind_of, "name": parameters}}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",

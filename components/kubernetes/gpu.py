@@ -1,4 +1,4 @@
-"""What makes GPUs of nodes usable: NVIDIA's device plugin, feature discovery and exporter.
+"""What makes GPUs of nodes usable: NVIDIA's device plugin, feature discovery and exporter, or its operator.
 
 They mount parts of their nodes, so they live in a namespace of their own that allows it, apart from the
 estate."""
@@ -10,10 +10,9 @@ import yaml
 from pulumi import Input, Resource
 
 from ..spec import GpuSettings, MigStrategy
+from .helm import Release
 from .objects import Manifest, checked_name, labels_of, make, meta
 
-PLUGIN_IMAGE = "nvcr.io/nvidia/k8s-device-plugin:v0.17.1"
-EXPORTER_IMAGE = "nvcr.io/nvidia/k8s/dcgm-exporter:4.1.1-4.0.4-ubuntu22.04"
 _KUBELET = "/var/lib/kubelet"
 # Labels by which nodes with GPUs are known: of node feature discovery, of the GPU operator, and of GKE.
 _GPU_NODES: tuple[Manifest, ...] = (
@@ -24,12 +23,15 @@ _GPU_NODES: tuple[Manifest, ...] = (
 
 
 def gpu_stack(name: str, host: Input[str], settings: GpuSettings, parent: Resource) -> None:
-    """A namespace with a DaemonSet for each part."""
+    """A namespace with a DaemonSet for each part, or with the operator, which makes them."""
     del host  # whose namespace allows no access to nodes
     checked_name("GpuStack", name, 40)
     manifest = namespace(f"{pulumi.get_project()}-{pulumi.get_stack().split('/')[-1]}-{name}")
     where = make(name, manifest, parent).known(manifest["metadata"]["name"])
-    make(f"{name}-config", config_map(name, where, settings), parent)
+    config = make(f"{name}-config", config_map(name, where, settings), parent)
+    if settings.operator:
+        Release(f"{name}-operator", operator(name, where, settings), parent, after=[config])
+        return
     make(f"{name}-device-plugin", device_plugin(name, where, settings), parent)
     if settings.discovery is not False:
         make(f"{name}-discovery", discovery(name, where, settings), parent)
@@ -81,9 +83,10 @@ def device_plugin(name: str, where: Input[str], settings: GpuSettings) -> Manife
         context = {"capabilities": {"add": ["SYS_ADMIN"]}}  # to see the slices of a GPU
     container = {
         "name": "device-plugin",
-        "image": PLUGIN_IMAGE,
+        "image": settings.plugin_image,
         "env": [{"name": "CONFIG_FILE", "value": "/config/config.yaml"}],
         "securityContext": context,
+        "resources": _resources(64),
         "volumeMounts": [
             {"name": "config", "mountPath": "/config", "readOnly": True},
             {"name": "plugins", "mountPath": f"{_KUBELET}/device-plugins"},
@@ -101,8 +104,9 @@ def discovery(name: str, where: Input[str], settings: GpuSettings) -> Manifest:
     features = "/etc/kubernetes/node-feature-discovery/features.d"
     container = {
         "name": "discovery",
-        "image": PLUGIN_IMAGE,
+        "image": settings.plugin_image,
         "command": ["gpu-feature-discovery"],
+        "resources": _resources(64),
         "env": [
             {"name": "CONFIG_FILE", "value": "/config/config.yaml"},
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
@@ -126,7 +130,9 @@ def exporter(name: str, where: Input[str], settings: GpuSettings) -> Manifest:
     """Use, memory and temperature of each GPU, with the pod that has it."""
     container = {
         "name": "exporter",
-        "image": EXPORTER_IMAGE,
+        "image": settings.exporter_image,
+        "resources": _resources(512),
+        "readinessProbe": {"httpGet": {"path": "/health", "port": "metrics"}, "periodSeconds": 10},
         "env": [
             {"name": "DCGM_EXPORTER_LISTEN", "value": ":9400"},
             {"name": "DCGM_EXPORTER_KUBERNETES", "value": "true"},
@@ -140,6 +146,32 @@ def exporter(name: str, where: Input[str], settings: GpuSettings) -> Manifest:
     volumes = [{"name": "resources", "hostPath": {"path": f"{_KUBELET}/pod-resources"}}]
     annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": "9400"}
     return _daemon_set(f"{name}-exporter", where, settings, container, volumes, annotations)
+
+
+def _resources(mib: int) -> Manifest:
+    return {"requests": {"cpu": "20m", "memory": f"{mib}Mi"}, "limits": {"memory": f"{mib * 2}Mi"}}
+
+
+def operator(name: str, where: Input[str], settings: GpuSettings) -> Manifest:
+    """The GPU operator's chart and its values; the device plugin is configured as without it."""
+    strategy = settings.mig_strategy or MigStrategy.NONE
+    values: Manifest = {
+        "nfd": {"enabled": settings.discovery is not False},
+        "gfd": {"enabled": settings.discovery is not False},
+        "dcgmExporter": {"enabled": settings.exporter is not False},
+        "mig": {"strategy": strategy.value},
+        "devicePlugin": {"config": {"name": f"{name}-config", "default": "config.yaml"}},
+    }
+    if settings.mig_layout:
+        values["migManager"] = {"enabled": True, "config": {"default": settings.mig_layout}}
+    return {
+        "name": f"{name}-operator",
+        "namespace": where,
+        "chart": "gpu-operator",
+        "version": settings.operator_version,
+        "repositoryOpts": {"repo": "https://helm.ngc.nvidia.com/nvidia"},
+        "values": values,
+    }
 
 
 def _daemon_set(
@@ -173,6 +205,7 @@ def _daemon_set(
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "priorityClassName": "system-node-critical",
+                    **({"runtimeClassName": settings.runtime_class} if settings.runtime_class else {}),
                     "affinity": {
                         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
                     },

@@ -12,11 +12,12 @@ What may cost requests is decided here:
   as they were. A name made from the content would be taken when a failed change is taken back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pulumi import Input, Output, Resource
 
+from ..arguments import ArgumentsError
 from ..platform import ModelService, ServerParts
 from ..runtimes import Listen, Server, server
 from ..spec import Placement, Resources
@@ -31,6 +32,7 @@ from .objects import (
     safe_container,
     safe_pod,
     unnamed,
+    whenever,
 )
 from .registry import login_environment
 
@@ -38,6 +40,8 @@ APP = "model-server"
 PORTS = {"http": 8080, "grpc": 8081}
 _PROTOCOLS = {"http": "http", "grpc": "kubernetes.io/h2c"}
 _USER = 65532
+_IN_IMAGE = "oci://"
+_MODEL_PLACE = "/mnt/model"
 _SHUTDOWN_S = 30  # how long requests under way may take after the drain: `Server.stop_seconds`
 
 
@@ -45,14 +49,14 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
     """A Deployment with all that belongs to it."""
     checked_name("ModelServer", name)
     cluster = service.kubernetes
-    runs = Output.all(service.model, service.served_name, service.registry).apply(
-        lambda told: run(service, *map(str, told))
+    runs = whenever(
+        (service.model, service.served_name, service.registry), lambda *told: run(service, *map(str, told))
     )
     settings = make(f"{name}-settings", settings_map(name, host, runs), parent)
     settings_name = settings.metadata.apply(lambda made: str(made["name"]))
     account = make(name, service_account(name, host, cluster.identity or {}), parent)
     front = make(name, service_object(name, host, service.labels), parent)
-    make(name, network_policy(name, host), parent)
+    make(name, network_policy(name, host, service.kubernetes.callers), parent)
     deployed = make(
         name,
         deployment(name, host, service, settings_name),
@@ -61,14 +65,30 @@ def model_server(name: str, host: Input[str], service: ModelService, parent: Res
         ignore=["spec.replicas"] if service.scaling.autoscaled or service.replicas_are_owned else (),
         timeout_s=(cluster.startup_s or 300) + 60,
     )
-    if service.replicas > 1:
+    if service.replicas > 1 or service.scaling.autoscaled:
         make(name, disruption_budget(name, host), parent)
     found = Output.all(deployed.urn, front.urn, host).apply(lambda all_: f"{name}.{all_[2]}")
     return ServerParts(found, found.apply(lambda at: [f"http://{at}.svc:{PORTS['http']}"]))
 
 
+def mounted_image(model: Input[str]) -> str | None:
+    """The image that holds a model, where its address says so."""
+    return model.removeprefix(_IN_IMAGE) if isinstance(model, str) and model.startswith(_IN_IMAGE) else None
+
+
 def run(service: ModelService, model: str, served_name: str, registry: str) -> Server:
-    """How the runtime's server is started in a container."""
+    """How the runtime's server is started in a container.
+
+    Raises:
+        ArgumentsError: the model is in an image, and that was not known when volumes were decided on.
+    """
+    if mounted_image(model):
+        if isinstance(service.model, Output):
+            raise ArgumentsError(
+                f"ModelServer {served_name}",
+                [(("model",), f"`{model}` is mounted, so it must be known before anything is made")],
+            )
+        model = _MODEL_PLACE
     listen = Listen("0.0.0.0", float(service.kubernetes.drain_s or 8))  # noqa: S104  the pod's own address
     return server(service.runtime, model, served_name, registry, listen)
 
@@ -83,14 +103,14 @@ def settings_files(told: Server) -> dict[str, str]:
     return files
 
 
-def settings_map(name: str, namespace: Input[str], runs: Output[Server]) -> Manifest:
+def settings_map(name: str, namespace: Input[str], runs: Input[Server]) -> Manifest:
     """The settings files."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": unnamed(namespace, labels_of(APP, name)),
         "immutable": True,
-        "data": runs.apply(settings_files),
+        "data": whenever((runs,), settings_files),
     }
 
 
@@ -127,8 +147,13 @@ def service_object(name: str, namespace: Input[str], labels: Mapping[str, str]) 
     }
 
 
-def network_policy(name: str, namespace: Input[str]) -> Manifest:
-    """Nothing but the two ports is reached; where from is the gateway's and Prometheus' affair."""
+def network_policy(name: str, namespace: Input[str], callers: Sequence[str] | None) -> Manifest:
+    """Nothing but the two ports is reached, by the pods of its own namespace and of `callers`; by all where
+    none are named."""
+    rule: Manifest = {"ports": [{"protocol": "TCP", "port": port} for port in PORTS]}
+    if callers:
+        named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": sorted(callers)}
+        rule["from"] = [{"podSelector": {}}, {"namespaceSelector": {"matchExpressions": [named]}}]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -136,7 +161,7 @@ def network_policy(name: str, namespace: Input[str]) -> Manifest:
         "spec": {
             "podSelector": {"matchLabels": labels_of(APP, name)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in PORTS]}],
+            "ingress": [rule],
         },
     }
 
@@ -214,6 +239,10 @@ def pod(name: str, service: ModelService, settings: Input[str]) -> Manifest:
         ],
         **placed(name, service.placement, gpu=_has_gpu(resources)),
     }
+    image = mounted_image(service.model)
+    if image:
+        volume = {"name": "model", "image": {"reference": image, "pullPolicy": "IfNotPresent"}}
+        spec["volumes"].append(volume)
     if resources.gpu_claim:
         spec["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": resources.gpu_claim}]
     if cluster.pull_secret:
@@ -251,6 +280,8 @@ def container(service: ModelService) -> Manifest:
             {"name": "cache", "mountPath": "/tmp"},  # noqa: S108  the image's place for everything that it writes
         ],
     }
+    if mounted_image(service.model):
+        found["volumeMounts"].append({"name": "model", "mountPath": _MODEL_PLACE, "readOnly": True})
     secrets, login = environment_from([cluster.secret]), login_environment(service.registry_login)
     if secrets:
         found["envFrom"] = secrets
@@ -297,6 +328,8 @@ def placed(name: str, placement: Placement, *, gpu: bool) -> Manifest:
         ]
         required = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
         found["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    if placement.runtime_class:
+        found["runtimeClassName"] = placement.runtime_class
     if placement.priority_class:
         found["priorityClassName"] = placement.priority_class
     if placement.spread is not False:

@@ -5,16 +5,18 @@ not used: importing those for the kinds that an estate has takes seconds at each
 no translation into Python's names and back.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 from pulumi import CustomTimeouts, Input, Output, Resource, ResourceOptions
 
 from ..arguments import ArgumentsError
 from ..spec import Problem
+
+T = TypeVar("T")
 
 Manifest = dict[str, Any]
 
@@ -37,6 +39,16 @@ class Object(pulumi.CustomResource):
     def known(self, text: Input[str]) -> Output[str]:
         """`text`, which is known at once; whatever is made from it waits until this object is there."""
         return Output.all(self.urn, text).apply(lambda both: str(both[1]))
+
+
+def whenever(inputs: Sequence[Input[Any]], function: Callable[..., T]) -> Input[T]:
+    """What a function makes of values: at once where all of them are there, else when they are.
+
+    An output costs a handful of the event loop's tasks, and an estate would have thousands for nothing.
+    """
+    if any(isinstance(value, Output) for value in inputs):
+        return Output.all(*inputs).apply(lambda known: function(*known))
+    return function(*inputs)
 
 
 def make(

@@ -4,7 +4,7 @@ for."""
 import re
 
 import pulumi
-from pulumi import Output, Resource
+from pulumi import Input, Resource
 
 from ..spec import KubernetesSettings
 from .autoscaler import autoscaler
@@ -32,10 +32,10 @@ __all__ = [
 AUTOSCALES = True
 
 
-def host(name: str, settings: KubernetesSettings, parent: Resource) -> Output[str]:
+def host(name: str, settings: KubernetesSettings, parent: Resource) -> Input[str]:
     """A namespace of its own for each stack, or the one that the settings name."""
     if settings.namespace:
-        return Output.from_input(settings.namespace)
+        return settings.namespace
     called = namespace_name(pulumi.get_project(), pulumi.get_stack(), name)
     manifest = {
         "apiVersion": "v1",

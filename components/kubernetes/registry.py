@@ -53,6 +53,7 @@ def registry(
             backups(name, host, spec.backup, settings, parent, before[0])
     if not spec.artifacts:
         make(f"{name}-artifacts", volume_claim(f"{name}-artifacts", host, spec.storage_gib or 10), parent)
+    before.append(make(name, service_account(name, host, spec), parent))
     make(name, service_object(name, host), parent)
     make(name, network_policy(name, host), parent)
     server = make(name, deployment(name, host, spec, settings), parent, after=before, timeout_s=600)
@@ -67,6 +68,16 @@ def registry(
         timeout_s=spec.seed.timeout_s or 900,
     )
     return seeded.known(uri)
+
+
+def service_account(name: str, namespace: Input[str], spec: Registry) -> Manifest:
+    """Who the registry is to the cloud; to the cluster it is nobody."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta(name, namespace, labels_of(APP, name), spec.identity),
+        "automountServiceAccountToken": False,
+    }
 
 
 def service_object(name: str, namespace: Input[str]) -> Manifest:
@@ -180,6 +191,7 @@ def pod(name: str, namespace: Input[str], spec: Registry, settings: KubernetesSe
         },
     }
     return {
+        "serviceAccountName": name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": safe_pod(_USER),

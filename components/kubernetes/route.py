@@ -7,15 +7,15 @@ the API server fills in would else look like a change by somebody else.
 
 from collections.abc import Iterator, Mapping
 
-from pulumi import Input, Output, Resource
+from pulumi import Input, Resource
 
 from ..arguments import ArgumentsError
 from ..platform import RouteParts
 from ..spec import Endpoint, GatewayClass, GatewaySettings
 from ..spec.gateway_classes import CLASSES, Feature, unsupported
-from . import envoy_gateway, flagger, gke
+from . import aws, envoy_gateway, flagger, gke
 from .model_server import PORTS
-from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds
+from .objects import Manifest, checked_name, labels_of, make, meta, reference, seconds, whenever
 from .weights import Weights
 
 _MILLION = 1_000_000
@@ -24,6 +24,8 @@ _POLICIES = {
     GatewayClass.ENVOY: envoy_gateway.policies,
     GatewayClass.GKE: gke.policies,
     GatewayClass.GKE_INTERNAL: gke.policies,
+    GatewayClass.AWS_ALB: aws.alb_policies,
+    GatewayClass.AWS_LATTICE: aws.lattice_policies,
 }
 
 
@@ -42,8 +44,9 @@ def route(
         found = [(("endpoint", *path), message) for path, message in problems]
         raise ArgumentsError(f"TrafficRoute {name}", found)
     # A service's handle is `name.namespace`; a variant that has just been made is there before its route.
-    names = {key: Output.from_input(service).apply(_first) for key, service in services.items()}
-    namespace = Output.from_input(next(iter(services.values()))).apply(_second)
+    names = {key: whenever((service,), _first) for key, service in services.items()}
+    namespace = whenever((next(iter(services.values())),), _second)
+    parent_ref = whenever((gateway,), parent_of)
     wanted = _POLICIES.get(settings.implementation)
     # First what the routes refer to: a route whose filter is not there yet answers with an error.
     policies = [
@@ -52,16 +55,15 @@ def route(
     ]
     if endpoint.rollout and endpoint.rollout.flagger:
         url, _ = addresses(name, settings)
-        way_in = parent_of(gateway)
-        return flagger.route(name, namespace, way_in, endpoint, settings, url, policies, parent)
-    rest_route = http_route(name, namespace, gateway, names, endpoint, settings)
-    grpc_route_ = grpc_route(name, namespace, gateway, names, endpoint, settings)
+        return flagger.route(name, namespace, parent_ref, endpoint, settings, url, policies, parent)
+    rest_route = http_route(name, namespace, parent_ref, names, endpoint, settings)
+    remote_route = grpc_route(name, namespace, parent_ref, names, endpoint, settings)
     kept = Weights(name, endpoint, parent) if endpoint.rollout else None
     if kept:
         rest_route["spec"]["rules"] = kept.made(lambda now: http_rules(name, names, now, settings))
-        grpc_route_["spec"]["rules"] = kept.made(lambda now: grpc_rules(names, now, settings))
+        remote_route["spec"]["rules"] = kept.made(lambda now: grpc_rules(names, now, settings))
     http = make(name, rest_route, parent, after=policies)
-    grpc = make(name, grpc_route_, parent, after=policies)
+    grpc = make(name, remote_route, parent, after=policies)
     rest, remote = addresses(name, settings)
     return RouteParts(http.known(rest), grpc.known(remote), kept.traffic if kept else None)
 
@@ -85,12 +87,12 @@ def addresses(name: str, settings: GatewaySettings) -> tuple[str, str]:
 def http_route(
     name: str,
     namespace: Input[str],
-    gateway: Input[str],
+    gateway: Input[Manifest],
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
     settings: GatewaySettings,
 ) -> Manifest:
-    """The route of REST requests."""
+    """The route of REST requests; `gateway` is the reference to it."""
     rules = http_rules(name, services, endpoint, settings)
     return _route("HTTPRoute", name, namespace, gateway, f"{name}.{settings.domain}", rules)
 
@@ -98,12 +100,12 @@ def http_route(
 def grpc_route(
     name: str,
     namespace: Input[str],
-    gateway: Input[str],
+    gateway: Input[Manifest],
     services: Mapping[str, Input[str]],
     endpoint: Endpoint,
     settings: GatewaySettings,
 ) -> Manifest:
-    """The route of gRPC requests."""
+    """The route of gRPC requests; `gateway` is the reference to it."""
     rules = grpc_rules(services, endpoint, settings)
     return _route("GRPCRoute", name, namespace, gateway, f"{name}-grpc.{settings.domain}", rules)
 
@@ -112,7 +114,7 @@ def _route(
     kind: str,
     name: str,
     namespace: Input[str],
-    gateway: Input[str],
+    gateway: Input[Manifest],
     host: str,
     rules: Iterator[Manifest],
 ) -> Manifest:
@@ -120,19 +122,14 @@ def _route(
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": kind,
         "metadata": meta(name, namespace, labels_of("route", name)),
-        "spec": {"parentRefs": [parent_of(gateway)], "hostnames": [host], "rules": [*rules]},
+        "spec": {"parentRefs": [gateway], "hostnames": [host], "rules": [*rules]},
     }
 
 
-def parent_of(gateway: Input[str]) -> Manifest:
+def parent_of(gateway: str) -> Manifest:
     """The reference to the gateway, whose handle is `namespace/name`."""
-    there = Output.from_input(gateway)
-    return {
-        "group": "gateway.networking.k8s.io",
-        "kind": "Gateway",
-        "namespace": there.apply(lambda handle: handle.split("/")[0]),
-        "name": there.apply(lambda handle: handle.split("/")[-1]),
-    }
+    namespace, _, name = gateway.rpartition("/")
+    return reference("Gateway", name, "gateway.networking.k8s.io") | {"namespace": namespace}
 
 
 def http_rules(

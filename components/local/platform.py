@@ -7,6 +7,7 @@ from pathlib import Path
 import pulumi
 from pulumi import CustomTimeouts, Input, Output, Resource, ResourceOptions
 
+from ..arguments import ArgumentsError
 from ..platform import GatewayParts, ModelService, RouteParts, ServerParts
 from ..spec import (
     Endpoint,
@@ -67,6 +68,9 @@ def registry(
 
 def model_server(name: str, host: Input[str], service: ModelService, parent: Resource) -> ServerParts:
     """A process group."""
+    if isinstance(service.model, str) and service.model.startswith("oci:"):
+        message = "there are no containers here that an image could be mounted into; name a folder"
+        raise ArgumentsError(f"ModelServer {name}", [(("model",), message)])
     server = ModelServer(name, host, service, ResourceOptions(parent=parent))
     return ServerParts(server.service, server.addresses)
 
@@ -77,6 +81,7 @@ def autoscaler(
     scaling: Scaling,
     settings: KubernetesSettings,
     prometheus: str | None,
+    endpoint: str | None,
     parent: Resource,
 ) -> None:
     """The machine's processes are as many as they always are."""

@@ -104,7 +104,7 @@ class Route(pulumi.CustomResource):
         opts: ResourceOptions | None = None,
     ) -> None:
         """`services`: the `service` of each variant's servers; `endpoint`: how requests are divided."""
-        users = endpoint.rollout.users if endpoint.rollout else None
+        users = endpoint.users
         inputs = {
             "name": name,
             "gateway": gateway,

@@ -9,7 +9,7 @@ from .access import Access, Protection, RateLimit
 from .base import Problem, Spec, in_yaml, near_miss, reject
 from .names import VARIANT, wrong_name
 from .resources import Placement, Resources
-from .rollout import Rollout, wrong_rollout
+from .rollout import Rollout, Users, wrong_rollout
 from .scaling import Scaling
 from .slo import Slo
 from .sources import MODEL, wrong_model
@@ -52,7 +52,8 @@ class Variant(Spec):
 
     model: str = Field(examples=["models:/breast-cancer/1"], json_schema_extra={"pattern": MODEL.pattern})
     """The model to serve: `models:/name/version` or `models:/name@alias` in the registry, a folder or
-    file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address."""
+    file on this machine, or a `runs:/`, `s3://`, `gs://`, `http(s)://` address. On a cluster also `oci://`
+    and an image whose files are the model's: it is mounted, and nothing is downloaded by the server."""
 
     runtime: Runtime | None = Field(default=Runtime.BUNDLED, strict=False, examples=["bundled"])
     """The model server that runs it."""
@@ -125,6 +126,10 @@ class Endpoint(Spec):
     """A request with this header goes to the variant that the header's value names. Headers that HTTP, gRPC
     or the gateway use themselves are refused."""
 
+    affinity: Users | None = Field(default=None, examples=[{"header": "x-user"}])
+    """Let requests of one user stay with one variant for as long as the weights stay as they are, and on a
+    cluster with one replica of it, too. Replicas may then be loaded less evenly."""
+
     timeout_ms: int | None = Field(
         default=30_000, ge=1, le=3_600_000, examples=[30_000], json_schema_extra={"unit": "milliseconds"}
     )
@@ -160,7 +165,13 @@ class Endpoint(Spec):
     @model_validator(mode="after")
     def _check(self) -> "Endpoint":
         rollout = wrong_rollout(self.rollout, self.variants, self.shadow is not None)
-        own = (*self._wrong_names(), *self._wrong_traffic(), *self._wrong_shadow(), *self._wrong_pin())
+        own = (
+            *self._wrong_names(),
+            *self._wrong_traffic(),
+            *self._wrong_shadow(),
+            *self._wrong_pin(),
+            *self._wrong_affinity(),
+        )
         reject([*own, *rollout])
         return self
 
@@ -219,6 +230,28 @@ class Endpoint(Spec):
                 ("pin_header",),
                 f"`{name}` cannot choose a variant: {taken}; use a header of your own, e.g. x-variant",
             )
+
+    def _wrong_affinity(self) -> Iterator[Problem]:
+        if self.affinity and self.rollout:
+            yield (
+                ("affinity",),
+                "a rollout says itself whether users stay with their variant; leave it out, and see "
+                "`rollout.users`",
+            )
+
+    @property
+    def users(self) -> Users | None:
+        """What tells one user from another, where users stay with their variant."""
+        return self.affinity or (self.rollout.users if self.rollout else None)
+
+    @property
+    def scalings(self) -> Iterator[tuple[tuple[str, ...], Scaling]]:
+        """Each block that says how many replicas there are, with the path to it."""
+        if self.scaling:
+            yield ("scaling",), self.scaling
+        for name, variant in self.variants.items():
+            if variant.scaling:
+                yield ("variants", name, "scaling"), variant.scaling
 
     @property
     def shares(self) -> dict[str, int]:

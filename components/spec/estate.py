@@ -9,12 +9,13 @@ from .base import Problem, Spec, reject
 from .endpoint import Endpoint
 from .flagger import wrong_flagger
 from .gateway import GatewaySettings
-from .gateway_classes import unsupported
+from .gateway_classes import CLASSES, GatewayClass, unsupported
 from .gpu import GpuSettings
 from .kubernetes import AutoscalerName, KubernetesSettings
 from .names import ENDPOINT, wrong_name
 from .observability import MonitoringSettings
 from .registry import Registry
+from .scaling import wrong_autoscaler
 
 
 class PlatformName(Enum):
@@ -115,6 +116,13 @@ class EstateSpec(Spec):
                     ("endpoints", name, "rollout", "flagger"),
                     "Flagger is a controller of a cluster; leave it out on `platform: local`",
                 )
+            for key, variant in endpoint.variants.items():
+                if variant.model.startswith("oci:"):
+                    yield (
+                        ("endpoints", name, "variants", key, "model"),
+                        "`platform: local` has no containers that an image could be mounted into; name a "
+                        "folder, or a registered model",
+                    )
         if self.gpu:
             yield ("gpu",), "`platform: local` has the machine's own driver; leave `gpu` out"
 
@@ -146,6 +154,15 @@ class EstateSpec(Spec):
                     f"`{endpoint.pin_header}`",
                 )
             yield from self._wrong_scaling(name, endpoint)
+        yield from self._wrong_callers(gateway.implementation)
+
+    def _wrong_callers(self, gateway: GatewayClass) -> Iterator[Problem]:
+        if self.kubernetes and self.kubernetes.callers and not CLASSES[gateway].in_cluster:
+            yield (
+                ("kubernetes", "callers"),
+                f"gateways of class `{gateway.value}` ask from outside of the cluster, and nothing of "
+                "theirs would get through; leave it out",
+            )
 
     def _wrong_scaling(self, name: str, endpoint: Endpoint) -> Iterator[Problem]:
         keda = (self.kubernetes or KubernetesSettings()).autoscaler is AutoscalerName.KEDA
@@ -153,16 +170,5 @@ class EstateSpec(Spec):
         for key, variant in endpoint.variants.items():
             scaling = endpoint.scaling_of(key)
             at = ("endpoints", name, *(("variants", key) if variant.scaling else ()), "scaling")
-            if scaling.zero_after_s is not None and not keda:
-                yield (
-                    (*at, "zero_after_s"),
-                    "Kubernetes' own autoscaler leaves one replica at least; add `kubernetes: {autoscaler: "
-                    "keda}`"
-                    " or leave it out",
-                )
-            elif scaling.needs_metrics and keda and not prometheus:
-                yield (
-                    at,
-                    "KEDA asks a Prometheus for these targets, but the estate names none; add e.g. "
-                    "`monitoring: {prometheus: http://prometheus.monitoring:9090}`",
-                )
+            for path, message in wrong_autoscaler(scaling, keda=keda, prometheus=prometheus):
+                yield (*at, *path), message

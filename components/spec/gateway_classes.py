@@ -30,10 +30,18 @@ class GatewayClass(Enum):
     """Istio's gateway."""
 
 
+class Certificate(Enum):
+    """Where a gateway can have its certificate from."""
+
+    SECRET = "secret"  # noqa: S105  a place, not a password
+    CLOUD = "cloud"
+    FOUND = "found"
+
+
 class Feature(Enum):
     """What an endpoint may ask of its gateway."""
 
-    GRPC = "grpc"
+    PLAIN_GRPC = "plain grpc"
     MIRROR = "mirror"
     MIRROR_SHARE = "mirror share"
     TIMEOUT = "timeout"
@@ -42,6 +50,8 @@ class Feature(Enum):
     ACCESS = "access"
     BREAKER = "breaker"
     OUTLIERS = "outliers"
+    AFFINITY = "affinity"
+    WAKE = "wake"
     VARIANT_HEADER = "variant header"
     UNKNOWN_PIN = "unknown pin"
 
@@ -57,37 +67,91 @@ class Class:
     features: frozenset[Feature]
     ports: frozenset[int] = field(default_factory=frozenset)
     """The ports that it can listen on; all where there are none."""
+    certificates: frozenset[Certificate] = frozenset({Certificate.SECRET})
+    """Where it can have its certificate from."""
+    parameters: tuple[str, str] | None = None
+    """Group and kind of the objects that say how a gateway of it is run."""
+    in_cluster: bool = False
+    """Whether its proxies are pods of the cluster."""
+    most_variants: int = 15
+    """Routes have sixteen rules at most: one for each variant's pin, and the weights."""
 
 
 _F = Feature
 
+_C = Certificate
+_AWS_CERTIFICATES = frozenset({_C.CLOUD, _C.FOUND})
+
 CLASSES: Mapping[GatewayClass, Class] = {
-    GatewayClass.ENVOY: Class("Envoy Gateway", "envoy-gateway", frozenset(Feature)),
+    GatewayClass.ENVOY: Class(
+        "Envoy Gateway",
+        "envoy-gateway",
+        frozenset(Feature),
+        parameters=("gateway.envoyproxy.io", "EnvoyProxy"),
+        in_cluster=True,
+        most_variants=14,  # a rule more, for a pin that names nobody
+    ),
     GatewayClass.ISTIO: Class(
         "Istio",
         "istio",
-        frozenset({_F.GRPC, _F.MIRROR, _F.MIRROR_SHARE, _F.TIMEOUT, _F.VARIANT_HEADER}),
+        frozenset({_F.PLAIN_GRPC, _F.MIRROR, _F.MIRROR_SHARE, _F.TIMEOUT, _F.VARIANT_HEADER}),
+        in_cluster=True,
     ),
     GatewayClass.GKE: Class(
         "the GKE Gateway controller",
         "gke-l7-global-external-managed",
-        frozenset({_F.GRPC, _F.MIRROR}),
+        frozenset({_F.PLAIN_GRPC, _F.MIRROR}),
         frozenset({80, 443}),
+        frozenset({_C.SECRET, _C.CLOUD}),
     ),
     GatewayClass.GKE_INTERNAL: Class(
-        "the GKE Gateway controller", "gke-l7-rilb", frozenset({_F.GRPC, _F.MIRROR}), frozenset({80, 443})
+        "the GKE Gateway controller",
+        "gke-l7-rilb",
+        frozenset({_F.PLAIN_GRPC, _F.MIRROR}),
+        frozenset({80, 443}),
     ),
-    GatewayClass.AWS_ALB: Class("the AWS Load Balancer Controller", "aws-alb", frozenset({_F.GRPC})),
+    GatewayClass.AWS_ALB: Class(
+        "the AWS Load Balancer Controller",
+        "aws-alb",
+        frozenset(),
+        certificates=_AWS_CERTIFICATES,
+        parameters=("gateway.k8s.aws", "LoadBalancerConfiguration"),
+        most_variants=5,  # target groups that a rule can forward to
+    ),
     GatewayClass.AWS_LATTICE: Class(
-        "the AWS Gateway API Controller", "amazon-vpc-lattice", frozenset({_F.GRPC}), frozenset({80, 443})
+        "the AWS Gateway API Controller",
+        "amazon-vpc-lattice",
+        frozenset(),
+        frozenset({80, 443}),
+        _AWS_CERTIFICATES,
+        most_variants=10,  # target groups that a rule can forward to
     ),
 }
 
 
 def unsupported(endpoint: Endpoint, name: GatewayClass) -> Iterator[Problem]:
     """What an endpoint asks for that gateways of this class cannot do, and what to do about it."""
-    has = CLASSES[name].features
+    has, most = CLASSES[name].features, CLASSES[name].most_variants
     who = f"gateways of class `{name.value}` ({CLASSES[name].title})"
+    if len(endpoint.variants) > most:
+        yield (
+            ("variants",),
+            f"{who} divide requests among {most} variants at most; there are {len(endpoint.variants)}",
+        )
+    if endpoint.affinity and Feature.AFFINITY not in has:
+        yield (
+            ("affinity",),
+            f"{who} do not keep users with their variant by the Gateway API; leave it out, or use class "
+            "envoy",
+        )
+    for path, scaling in endpoint.scalings:
+        if scaling.zero_after_s is not None and Feature.WAKE not in has:
+            yield (
+                (*path, "zero_after_s"),
+                f"requests that find no replica are not counted by {who}, so nothing would bring one "
+                "back; leave "
+                "it out, or use class envoy",
+            )
     if endpoint.shadow and Feature.MIRROR not in has:
         yield ("shadow",), f"{who} cannot copy requests; leave `shadow` out, or use class envoy or istio"
     elif endpoint.shadow and endpoint.shadow.percent != 100 and Feature.MIRROR_SHARE not in has:

@@ -21,7 +21,33 @@ class MigStrategy(Enum):
 
 class GpuSettings(Spec):
     """NVIDIA's device plugin, feature discovery and exporter, on nodes that have a driver already (those of
-    EKS and GKE do). On bare nodes use NVIDIA's GPU operator instead of this."""
+    EKS and GKE do); or with `operator` NVIDIA's GPU operator, which brings the driver as well."""
+
+    operator: bool | None = Field(default=False, examples=[True])
+    """Install the GPU operator by its Helm chart, from NVIDIA's public repository: driver, container toolkit,
+    MIG manager and node feature discovery, too."""
+
+    operator_version: str | None = Field(default="v25.10.0", examples=["v25.10.0"])
+    """Version of that chart."""
+
+    mig_layout: str | None = Field(default=None, examples=["all-1g.10gb"])
+    """How the operator's MIG manager slices the GPUs of nodes that do not say it by the label
+    `nvidia.com/mig.config`: a name from its configuration."""
+
+    plugin_image: str | None = Field(
+        default="nvcr.io/nvidia/k8s-device-plugin:v0.17.1", examples=["mirror.example.com/device-plugin:1"]
+    )
+    """Image of device plugin and feature discovery, without `operator`."""
+
+    exporter_image: str | None = Field(
+        default="nvcr.io/nvidia/k8s/dcgm-exporter:4.1.1-4.0.4-ubuntu22.04",
+        examples=["mirror.example.com/dcgm-exporter:4"],
+    )
+    """Image of the DCGM exporter, without `operator`."""
+
+    runtime_class: str | None = Field(default=None, examples=["nvidia"])
+    """Name of the RuntimeClass with which these parts see the GPUs, where it is not the nodes' usual one;
+    without `operator`."""
 
     time_slices: int | None = Field(
         default=None, ge=2, le=64, examples=[4], json_schema_extra={"unit": "pods for each GPU"}
@@ -42,7 +68,7 @@ class GpuSettings(Spec):
 
     discovery: bool | None = Field(default=True, examples=[False])
     """Run GPU feature discovery: model and memory of the GPUs as labels of their nodes. Needs node feature
-    discovery in the cluster."""
+    discovery in the cluster, which `operator` brings."""
 
     @model_validator(mode="after")
     def _check(self) -> "GpuSettings":
@@ -50,6 +76,21 @@ class GpuSettings(Spec):
         return self
 
     def _problems(self) -> Iterator[Problem]:
+        if self.operator:
+            for name in ("node_labels", "runtime_class"):
+                if getattr(self, name):
+                    yield (name,), "the GPU operator finds that out by itself; leave it out"
+        elif self.mig_layout:
+            yield (
+                ("mig_layout",),
+                "slicing is done by the GPU operator's MIG manager; add `operator: true`, or slice the nodes "
+                "yourself and leave it out",
+            )
+        if self.operator and self.mig_layout and self.mig_strategy is MigStrategy.NONE:
+            yield (
+                ("mig_strategy",),
+                "is `none`, so nothing would offer the slices of `mig_layout`; write mixed or single",
+            )
         if self.time_slices and self.mig_strategy is MigStrategy.SINGLE:
             yield (
                 ("time_slices",),

@@ -59,6 +59,13 @@ class KubernetesSettings(Spec):
     )
     """Annotations of the model servers' service accounts: who they are to the cloud."""
 
+    callers: list[str] | None = Field(
+        default=None, min_length=1, examples=[["envoy-gateway-system", "monitoring"]]
+    )
+    """Namespaces whose pods reach the model servers, beside the estate's own: those of the gateway's proxies
+    and of Prometheus, at least. Every pod of the cluster does where nothing is said, and may then go past
+    what the gateway asks of clients."""
+
     autoscaler: AutoscalerName | None = Field(default=AutoscalerName.HPA, strict=False, examples=["keda"])
     """What scales. KEDA must be installed to be used."""
 

@@ -81,6 +81,12 @@ class Registry(Spec):
     """Name of a Secret whose entries become environment variables of the registry: the store's credentials,
     and `MLFLOW_S3_ENDPOINT_URL` for one that is not Amazon's."""
 
+    identity: dict[str, str] | None = Field(
+        default=None, examples=[{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/mlflow"}]
+    )
+    """Annotations of the registry's service account: who it is to the cloud, and so to its store, without a
+    `secret`."""
+
     login_secret: str | None = Field(default=None, examples=["mlflow-login"])
     """Name of a Secret with the entries `username`, `password` and `flask-secret` (any long random text): the
     registry then asks for a login, which the model servers are given."""
@@ -101,7 +107,7 @@ class Registry(Spec):
     def _problems(self) -> Iterator[Problem]:
         if self.uri and self.seed:
             yield ("seed",), "only a registry of the estate's own is seeded; leave out `seed` or `uri`"
-        for name in ("database_secret", "artifacts", "secret", "backup"):
+        for name in ("database_secret", "artifacts", "secret", "identity", "backup"):
             if self.uri and getattr(self, name):
                 yield (
                     (name,),

@@ -104,5 +104,9 @@ class Placement(Spec):
     priority_class: str | None = Field(default=None, examples=["serving"])
     """Name of a PriorityClass: who stays when nodes are short."""
 
+    runtime_class: str | None = Field(default=None, examples=["nvidia"])
+    """Name of a RuntimeClass, where containers see a GPU by one: on nodes whose usual runtime is not
+    NVIDIA's."""
+
     spread: bool | None = Field(default=True, examples=[False])
     """Spread replicas over zones and nodes, as far as there are any."""

@@ -7,6 +7,28 @@ from pydantic import Field, model_validator
 from .base import Problem, Spec, reject
 
 
+class ExternalMetric(Spec):
+    """A number from outside of the servers, e.g. how much work waits in a queue."""
+
+    name: str = Field(
+        pattern=r"^\S+$",
+        examples=["queue_messages_ready"],
+        json_schema_extra={"kind": "a metric's name, without blanks"},
+    )
+    """Its name: of a series that an external metrics adapter offers, or with KEDA of one in Prometheus."""
+
+    labels: dict[str, str] | None = Field(default=None, min_length=1, examples=[{"queue": "digits"}])
+    """Labels that tell it from others of its name."""
+
+    per_replica: float = Field(
+        ge=0.001,
+        le=1_000_000_000,
+        examples=[30.0],
+        json_schema_extra={"unit": "of the metric, for each replica"},
+    )
+    """How much of it one replica can take."""
+
+
 class Scaling(Spec):
     """How many replicas answer. With `max` above `min` an autoscaler keeps to the targets that are given;
     each target asks for a number of replicas, and the largest number wins."""
@@ -43,6 +65,11 @@ class Scaling(Spec):
     )
     """Requests that may wait in one replica; needs metrics in the cluster."""
 
+    external: ExternalMetric | None = Field(
+        default=None, examples=[{"name": "queue_messages_ready", "per_replica": 30.0}]
+    )
+    """Something outside of the servers that grows with the work to do; needs metrics in the cluster."""
+
     scale_up_s: int | None = Field(
         default=0, ge=0, le=3600, examples=[0], json_schema_extra={"unit": "seconds"}
     )
@@ -70,7 +97,7 @@ class Scaling(Spec):
             yield ("max",), f"must be at least `min`, which is {low}; got {self.max}"
         if self.autoscaled:
             return
-        for name in ("cpu_percent", "requests_per_second", "latency_p99_ms", "queue_length"):
+        for name in ("cpu_percent", "requests_per_second", "latency_p99_ms", "queue_length", "external"):
             if getattr(self, name) is not None and self.max is None:
                 yield (
                     (name,),
@@ -86,5 +113,30 @@ class Scaling(Spec):
     @property
     def needs_metrics(self) -> bool:
         """Whether a target is measured by something other than the cluster's own metrics server."""
-        targets = (self.requests_per_second, self.latency_p99_ms, self.queue_length, self.zero_after_s)
+        targets = (
+            *(self.requests_per_second, self.latency_p99_ms, self.queue_length),
+            *(self.external, self.zero_after_s),
+        )
         return any(target is not None for target in targets)
+
+
+def wrong_autoscaler(scaling: Scaling, *, keda: bool, prometheus: str | None) -> Iterator[Problem]:
+    """What an autoscaler cannot do; the paths begin below `scaling`.
+
+    Args:
+        scaling: what it is to keep to.
+        keda: whether it is KEDA, and not Kubernetes' own.
+        prometheus: where KEDA asks for what is measured.
+    """
+    if scaling.zero_after_s is not None and not keda:
+        yield (
+            ("zero_after_s",),
+            "Kubernetes' own autoscaler leaves one replica at least; add `kubernetes: {autoscaler: keda}` or "
+            "leave it out",
+        )
+    elif scaling.needs_metrics and keda and not prometheus:
+        yield (
+            (),
+            "KEDA asks a Prometheus for these targets, but none is named; add e.g. `monitoring: {prometheus: "
+            "http://prometheus.monitoring:9090}`",
+        )

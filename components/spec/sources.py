@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from .base import near_miss
 
-_SCHEMES = ("models:/", "runs:/", "s3://", "gs://", "http://", "https://", "file://")
+_SCHEMES = ("models:/", "runs:/", "s3://", "gs://", "http://", "https://", "oci://", "file://")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 # One pattern for the check and for editors: a registered model, a run's file, an address, or a path.
@@ -13,6 +13,7 @@ MODEL = re.compile(
     r"^(models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)"
     r"|runs:/[^/\s]+/\S+"
     r"|(s3|gs|https?)://[^/\s]+(/.*\S)?"
+    r"|oci://[^/\s]+/\S+"
     r"|file:///.*\S"
     r"|(?![A-Za-z][A-Za-z0-9+.-]*:)\S(.*\S)?)$"
 )
@@ -35,7 +36,7 @@ def wrong_model(model: str) -> Iterator[str]:
     elif scheme and not model.startswith(_SCHEMES):
         yield _wrong_scheme(model, scheme[1])
     else:
-        rest = {"http": "HOST/PATH", "https": "HOST/PATH", "file": "/PATH"}
+        rest = {"http": "HOST/PATH", "https": "HOST/PATH", "file": "/PATH", "oci": "REGISTRY/IMAGE"}
         name = scheme[1] if scheme else "file"
         yield f"`{model}` does not say which model; write {name}://{rest.get(name, 'BUCKET/PATH')}"
 

@@ -110,7 +110,9 @@ def _panels(name: str, endpoint: Endpoint, namespace: str) -> Iterator[Manifest]
             "{{rung}}: {{reason}}",
         ),
     )
-    pods = f'namespace="{namespace}",pod=~"{name}-.*",container="model-server"'
+    # A pod is called endpoint-variant-generation-pod.
+    of_variants = f"{name}-({'|'.join(endpoint.variants)})-[^-]+-[^-]+"
+    pods = f'namespace="{namespace}",pod=~"{of_variants}",container="model-server"'
     yield _panel(
         "CPU by replica",
         "none",

@@ -53,7 +53,7 @@ def rules(endpoints: Mapping[str, Endpoint], namespace: str) -> list[Manifest]:
     """The groups of rules of all endpoints of a namespace."""
     groups = [{"name": f"{namespace}.servers", "interval": "15s", "rules": [*_for_autoscalers(namespace)]}]
     for name, endpoint in endpoints.items():
-        found = [*_health(name, namespace)]
+        found = [*_health(name, namespace, endpoint)]
         if endpoint.slo:
             found = [*_promises(name, namespace, endpoint.slo), *found]
         groups.append({"name": f"{namespace}.{name}", "rules": found})
@@ -127,12 +127,16 @@ def _alerts(name: str, namespace: str, what: str, budget: float, days: int, said
         }
 
 
-def _health(name: str, namespace: str) -> Iterator[Manifest]:
+def _health(name: str, namespace: str, endpoint: Endpoint) -> Iterator[Manifest]:
     of = f'{{namespace="{namespace}",model="{name}"}}'
     labels = {"severity": "page", "namespace": namespace, "endpoint": name}
+    ready = f"sum(model_server_model_ready{of})"
+    if not any(scaling.zero_after_s for _, scaling in endpoint.scalings):
+        # Servers that are all gone have no series at all. Of those that may be gone that says nothing.
+        ready += " or vector(0)"
     yield {
         "alert": "EndpointHasNoReadyServer",
-        "expr": f"sum(model_server_model_ready{of}) == 0",
+        "expr": f"({ready}) == 0",
         "for": "2m",
         "labels": labels,
         "annotations": {"summary": f"No server of endpoint {name} can answer."},

@@ -51,7 +51,7 @@ class Recorder(pulumi.runtime.Mocks):
     def objects(self) -> Objects:
         found: Objects = {}
         for args in self.asked:
-            if args.typ.startswith("kubernetes:"):
+            if args.typ.startswith("kubernetes:") and not args.typ.startswith("kubernetes:helm.sh"):
                 manifest = _plain(args.inputs)
                 key = (manifest["kind"], manifest["metadata"]["name"])
                 assert key not in found, f"two objects are called {key}"

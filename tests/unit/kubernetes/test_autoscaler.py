@@ -1,8 +1,12 @@
 """Autoscalers: one at most, and nobody else who writes the number of replicas."""
 
+import re
 from typing import Any
 
 import pytest
+
+from components.arguments import ArgumentsError
+from tests.unit.kubernetes.conftest import run
 
 NAME = "digits-blue"
 
@@ -63,11 +67,61 @@ def test_keda_asks_prometheus_for_this_variant_alone(render: Any) -> None:
     (trigger,) = spec["triggers"]
     assert trigger["metadata"] == {
         "serverAddress": "http://prometheus:9090",
-        "query": 'sum(model_server_queue_length{namespace="serving-test",pod=~"digits-blue-.*"})',
+        "query": 'sum(model_server_queue_length{namespace="serving-test",pod=~"digits-blue-[^-]+-[^-]+"})',
         "threshold": "10",
     }
     assert trigger["metricType"] == "AverageValue"
     assert spec["minReplicaCount"] == 1
+
+
+def test_a_variant_is_not_scaled_by_another_ones_pods(render: Any) -> None:
+    """The pods of `blue-2` are called digits-blue-2-…, and must not count for `blue`."""
+    variants = {"blue": {"model": "s3://m/1"}, "blue-2": {"model": "s3://m/2"}}
+    scaling = {"max": 4, "queue_length": 10, "zero_after_s": 60}
+    one = {"variants": variants, "traffic": {"blue": 100}, "scaling": scaling}
+    objects = render(endpoints={"digits": one}, **KEDA)
+    asked = [one["metadata"]["query"] for one in objects["ScaledObject", NAME]["spec"]["triggers"]]
+    pods = re.compile(re.search(r'pod=~"([^"]+)"', asked[0])[1])  # type: ignore[index]
+    assert pods.fullmatch("digits-blue-7f9c4d5b6-x7k2p")
+    assert not pods.fullmatch("digits-blue-2-7f9c4d5b6-x7k2p")
+    other = objects["ScaledObject", "digits-blue-2"]["spec"]["triggers"][-1]["metadata"]["query"]
+    assert "route/serving-test/digits/" in other, "the gateway counts by endpoint"
+
+
+def test_work_outside_of_the_servers_can_be_the_target(render: Any) -> None:
+    external = {"name": "queue_messages_ready", "labels": {"queue": "digits"}, "per_replica": 2.5}
+    scaling = {"max": 4, "external": external}
+    (metric,) = render(**stack(scaling))["HorizontalPodAutoscaler", NAME]["spec"]["metrics"]
+    assert metric == {
+        "type": "External",
+        "external": {
+            "metric": {"name": "queue_messages_ready", "selector": {"matchLabels": {"queue": "digits"}}},
+            "target": {"type": "AverageValue", "averageValue": "2500m"},
+        },
+    }
+    (trigger,) = render(**stack(scaling, **KEDA))["ScaledObject", NAME]["spec"]["triggers"]
+    assert trigger["metadata"]["query"] == 'sum(queue_messages_ready{queue="digits"})'
+    assert trigger["metadata"]["threshold"] == "2.5"
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "path"),
+    [
+        ({}, {"scaling": {"zero_after_s": 60}, "endpoint": "digits"}, "scaling.zero_after_s"),
+        ({"autoscaler": "keda"}, {"scaling": {"max": 4, "queue_length": 1}}, "scaling:"),
+        (
+            {"autoscaler": "keda"},
+            {"scaling": {"zero_after_s": 60}, "prometheus": "http://prometheus:9090"},
+            "endpoint:",
+        ),
+    ],
+)
+def test_an_autoscaler_alone_is_checked_as_one_of_an_estate(settings: Any, arguments: Any, path: str) -> None:
+    from components import Autoscaler
+
+    args = {"service": "digits.serving", "kubernetes": settings, **arguments}
+    with pytest.raises(ArgumentsError, match=path):
+        run(lambda: Autoscaler("digits", args))
 
 
 def test_scale_to_zero_looks_at_the_requests_that_find_nobody(render: Any) -> None:

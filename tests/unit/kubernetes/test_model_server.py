@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 from model_server.settings import Settings
+
+from components import ModelServer
+from components.arguments import ArgumentsError
+from tests.unit.kubernetes.conftest import run
 
 BLUE, NAME = ("Deployment", "digits-blue"), "digits-blue"
 
@@ -132,7 +137,9 @@ def test_the_service_says_that_its_second_port_speaks_http2(render: Any) -> None
     assert ports["http"]["appProtocol"] == "http"
 
 
-@pytest.mark.parametrize(("scaling", "budget"), [({"min": 1}, False), ({"min": 2}, True)])
+@pytest.mark.parametrize(
+    ("scaling", "budget"), [({"min": 1}, False), ({"min": 2}, True), ({"min": 1, "max": 8}, True)]
+)
 def test_two_replicas_or_more_are_never_all_taken_away(render: Any, scaling: Any, budget: bool) -> None:
     objects = render(endpoints=endpoint(scaling=scaling))
     assert (("PodDisruptionBudget", NAME) in objects) is budget
@@ -235,3 +242,45 @@ def test_a_namespace_that_exists_is_used(render: Any) -> None:
     objects = render(kubernetes={"namespace": "there"})
     assert not [key for key in objects if key[0] == "Namespace"]
     assert {manifest["metadata"]["namespace"] for manifest in objects.values()} == {"there"}
+
+
+def test_a_model_in_an_image_is_mounted_and_not_downloaded(render: Any) -> None:
+    image = "registry.example.com/models/digits@sha256:" + "0" * 64
+    objects = render(endpoints=endpoint(variants={"blue": {"model": f"oci://{image}"}}), registry=None)
+    (volume,) = [one for one in pod(objects)["volumes"] if one["name"] == "model"]
+    assert volume["image"] == {"reference": image, "pullPolicy": "IfNotPresent"}
+    (mount,) = [one for one in container(objects)["volumeMounts"] if one["name"] == "model"]
+    assert mount["readOnly"] is True
+    files = objects["ConfigMap", settings_of(objects)]["data"]
+    (model,) = Settings.model_validate(yaml.safe_load(files["settings.yaml"])).models
+    assert model.source == mount["mountPath"]
+    assert "model" not in {one["name"] for one in pod(render())["volumes"]}
+
+
+def test_an_image_that_is_known_too_late_is_refused() -> None:
+    def program() -> None:
+        model = pulumi.Output.from_input("oci://registry.example.com/m:1")
+        ModelServer("digits", {"model": model, "platform": "kubernetes"})
+
+    with pytest.raises(ArgumentsError, match="must be known before anything is made"):
+        run(program)
+
+
+def test_only_named_callers_reach_the_servers(render: Any) -> None:
+    objects = render(kubernetes={"callers": ["monitoring", "envoy-gateway-system"]})
+    (rule,) = objects["NetworkPolicy", NAME]["spec"]["ingress"]
+    own, others = rule["from"]
+    assert own == {"podSelector": {}}
+    (named,) = others["namespaceSelector"]["matchExpressions"]
+    assert (named["key"], named["values"]) == (
+        "kubernetes.io/metadata.name",
+        ["envoy-gateway-system", "monitoring"],
+    )
+    (open_rule,) = render()["NetworkPolicy", NAME]["spec"]["ingress"]
+    assert "from" not in open_rule
+
+
+def test_a_runtime_class_is_passed_on(render: Any) -> None:
+    assert (
+        pod(render(endpoints=endpoint(placement={"runtime_class": "nvidia"})))["runtimeClassName"] == "nvidia"
+    )

@@ -122,7 +122,15 @@ def test_prometheus_takes_the_rules_and_alerts_when_it_should(tmp_path: Path) ->
         checks = [page(name, name == burning) for name in names]
         return {"interval": "1m", "input_series": alerts(failed, slow), "promql_expr_test": checks}
 
+    def gone() -> dict[str, Any]:
+        """No server at all is left after half an hour, and its series with it."""
+        names = ("EndpointErrorBudgetBurn", "EndpointLatencyBudgetBurn", "EndpointHasNoReadyServer")
+        checks = [page(name, name == "EndpointHasNoReadyServer") for name in names]
+        there = series("model_server_model_ready", "1x30 stale")
+        return {"interval": "1m", "input_series": [there], "promql_expr_test": checks}
+
     cases = [
+        gone(),
         case(0, 0, ""),
         case(0, 30, ""),
         case(30, 0, "EndpointErrorBudgetBurn"),
@@ -135,3 +143,10 @@ def test_prometheus_takes_the_rules_and_alerts_when_it_should(tmp_path: Path) ->
             ["promtool", *command], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_servers_that_may_be_gone_alarm_nobody() -> None:
+    away = {"variants": ENDPOINT["variants"], "scaling": {"zero_after_s": 600}}
+    (_, group) = rules({"digits": Endpoint.model_validate(away)}, "serving")
+    (alert,) = [rule for rule in group["rules"] if rule.get("alert") == "EndpointHasNoReadyServer"]
+    assert "vector(0)" not in alert["expr"]

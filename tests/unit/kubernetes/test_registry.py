@@ -130,3 +130,12 @@ def test_only_the_registry_reaches_the_database(render: Any) -> None:
         ],
     ]
     assert {one["app.kubernetes.io/name"] for one in labels} == set(who["values"])
+
+
+def test_the_registry_can_be_somebody_to_the_cloud_and_is_nobody_to_the_cluster(render: Any) -> None:
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/mlflow"}
+    objects = render(registry={"artifacts": "s3://models/mlflow", "identity": role})
+    account = objects["ServiceAccount", "registry"]
+    assert account["metadata"]["annotations"] == role
+    assert account["automountServiceAccountToken"] is False
+    assert pod(objects)["serviceAccountName"] == "registry"

@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 
 from components.local.provider.kinds.weights import weights as in_use
-from components.spec import EstateSpec, SpecError, validate
-from components.spec.gateway_classes import CLASSES, Feature, GatewayClass
 
 TWO = {"blue": {"model": "s3://m/1"}, "green": {"model": "s3://m/2"}}
 
@@ -189,45 +187,6 @@ def test_googles_load_balancer_is_told_where_health_is(render: Any) -> None:
     assert check["default"]["config"]["httpHealthCheck"]["requestPath"] == "/v2/health/ready"
     assert check["targetRef"] == {"group": "", "kind": "Service", "name": "digits-blue"}
     assert "timeouts" not in rules(objects)[0]
-
-
-@pytest.mark.parametrize("name", list(GatewayClass))
-def test_routes_hold_only_what_the_class_can_do(render: Any, name: GatewayClass) -> None:
-    objects = render(gateway={"gateway_class": name.value}, endpoints=endpoint())
-    has = CLASSES[name].features
-    last = rules(objects)[0]
-    assert ("timeouts" in last) is (Feature.TIMEOUT in has)
-    assert ("filters" in last["backendRefs"][0]) is (Feature.VARIANT_HEADER in has)
-    assert (("BackendTrafficPolicy", "digits") in objects) is (name is GatewayClass.ENVOY)
-
-
-@pytest.mark.parametrize("name", [name for name in GatewayClass if name is not GatewayClass.ENVOY])
-@pytest.mark.parametrize(
-    ("field", "value", "feature"),
-    [
-        ("shadow", {"variant": "green"}, Feature.MIRROR),
-        ("shadow", {"variant": "green", "percent": 1}, Feature.MIRROR_SHARE),
-        ("timeout_ms", 1000, Feature.TIMEOUT),
-        ("retries", 3, Feature.RETRIES),
-        ("rate_limit", {"requests": 1}, Feature.RATE_LIMIT),
-        ("access", {"api_keys": {"secret": "x"}}, Feature.ACCESS),
-        ("protection", {"max_requests": 1}, Feature.BREAKER),
-        ("protection", {"eject_after_errors": 1}, Feature.OUTLIERS),
-    ],
-)
-def test_what_a_class_cannot_do_is_refused_and_the_rest_is_not(
-    name: GatewayClass, field: str, value: Any, feature: Feature
-) -> None:
-    one = {"variants": TWO, "traffic": {"blue": 100}, field: value}
-    stack = {"platform": "kubernetes", "gateway": {"gateway_class": name.value}, "endpoints": {"digits": one}}
-    if feature in CLASSES[name].features:
-        validate(EstateSpec, stack)
-        return
-    with pytest.raises(SpecError) as caught:
-        validate(EstateSpec, stack)
-    ((path, message),) = caught.value.problems
-    assert path[:3] == ("endpoints", "digits", field)
-    assert name.value in message
 
 
 def test_a_rollout_owns_the_weights_by_variant_and_the_routes_follow(recorded: Any) -> None:

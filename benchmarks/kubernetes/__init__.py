@@ -1,0 +1,1 @@
+"""What the components cost on Kubernetes beside the same objects written by hand."""
