@@ -1,6 +1,7 @@
 """Replicas that come and go under load: no request may be lost, and every answer must be right."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,16 +59,33 @@ def steady(stack: ClusterStack, number: int) -> bool:
 def test_what_a_cluster_lacks_is_said_at_once(
     light: ClusterStack, models: str, cluster: Path, tmp_path: Path
 ) -> None:
-    """No Gateway API, an image that is not there: both in one update, and the next one converges."""
+    """No Gateway API, an image that is not there: both in one update, which the next ones go on from."""
     wanted = blocks(models, {"min": 3})
     wanted["kubernetes"] = {**KUBERNETES, "images": {"model_server": "serving-estate/none:dev"}}
     light.configure(**wanted)
     with without("gateway.networking.k8s.io", cluster, tmp_path) as lacking:
         light.env["KUBECONFIG"] = str(lacking)
+        began = time.monotonic()
         said = light.up(check=False)
+        took = time.monotonic() - began
     light.env["KUBECONFIG"] = str(cluster)
     assert "does not serve Gateway in gateway.networking.k8s.io/v1: install" in said
     assert "serving-estate/none:dev" in said
+    assert "Traceback" not in said
+    assert took < 60, f"{took:.0f} s"
+
+
+def test_a_registry_that_cannot_be_reached_is_named(light: ClusterStack, models: str) -> None:
+    wanted = blocks(models, {"min": 3})
+    wanted["registry"] = {"uri": "http://registry.nowhere.svc:5000"}
+    wanted["endpoints"][ENDPOINT]["variants"]["lost"] = {"model": "models:/tiny/1", "scaling": {"min": 1}}
+    wanted["endpoints"][ENDPOINT]["traffic"] = {"blue": 100}
+    light.configure(**wanted)
+    began = time.monotonic()
+    said = light.up(check=False)
+    assert time.monotonic() - began < 60
+    assert "registry.nowhere.svc:5000" in said
+    assert "tiny-lost" in said
     assert "Traceback" not in said
 
 
