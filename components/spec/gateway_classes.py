@@ -45,6 +45,7 @@ class Feature(Enum):
     MIRROR = "mirror"
     MIRROR_SHARE = "mirror share"
     TIMEOUT = "timeout"
+    TIMEOUT_IN_SECONDS = "timeout in seconds"
     RETRIES = "retries"
     RATE_LIMIT = "rate limit"
     ACCESS = "access"
@@ -100,14 +101,14 @@ CLASSES: Mapping[GatewayClass, Class] = {
     GatewayClass.GKE: Class(
         "the GKE Gateway controller",
         "gke-l7-global-external-managed",
-        frozenset({_F.PLAIN_GRPC, _F.MIRROR}),
+        frozenset({_F.PLAIN_GRPC, _F.MIRROR, _F.TIMEOUT_IN_SECONDS}),
         frozenset({80, 443}),
         frozenset({_C.SECRET, _C.CLOUD}),
     ),
     GatewayClass.GKE_INTERNAL: Class(
         "the GKE Gateway controller",
         "gke-l7-rilb",
-        frozenset({_F.PLAIN_GRPC, _F.MIRROR}),
+        frozenset({_F.PLAIN_GRPC, _F.MIRROR, _F.TIMEOUT_IN_SECONDS}),
         frozenset({80, 443}),
     ),
     GatewayClass.AWS_ALB: Class(
@@ -159,7 +160,10 @@ def unsupported(endpoint: Endpoint, name: GatewayClass) -> Iterator[Problem]:
             ("shadow", "percent"),
             f"{who} copy all requests or none; set it to 100, or use class envoy or istio",
         )
-    if "timeout_ms" in endpoint.model_fields_set and Feature.TIMEOUT not in has:
+    given_ms = endpoint.timeout_ms if "timeout_ms" in endpoint.model_fields_set else None
+    if given_ms and Feature.TIMEOUT_IN_SECONDS in has and given_ms % 1000 and Feature.TIMEOUT not in has:
+        yield ("timeout_ms",), f"{who} count whole seconds; write {-(-given_ms // 1000) * 1000}"
+    elif given_ms and not has & {Feature.TIMEOUT, Feature.TIMEOUT_IN_SECONDS}:
         yield ("timeout_ms",), f"{who} have no time limit a route; leave it out, or use class envoy or istio"
     if "retries" in endpoint.model_fields_set and endpoint.retries and Feature.RETRIES not in has:
         yield ("retries",), f"{who} decide about retries themselves; leave it out, or use class envoy"

@@ -47,7 +47,7 @@ def test_routes_hold_only_what_the_class_can_do(render: Any, name: GatewayClass)
     [
         ("shadow", {"variant": "green"}, Feature.MIRROR),
         ("shadow", {"variant": "green", "percent": 1}, Feature.MIRROR_SHARE),
-        ("timeout_ms", 1000, Feature.TIMEOUT),
+        ("timeout_ms", 1500, Feature.TIMEOUT),
         ("retries", 3, Feature.RETRIES),
         ("rate_limit", {"requests": 1}, Feature.RATE_LIMIT),
         ("access", {"api_keys": {"secret": "x"}}, Feature.ACCESS),
@@ -66,6 +66,13 @@ def test_what_a_class_cannot_do_is_refused_and_the_rest_is_not(
     ((path, message),) = found
     assert path.startswith(f"endpoints.digits.{field}")
     assert name.value in message
+
+
+def test_googles_load_balancer_counts_whole_seconds(render: Any) -> None:
+    objects = render(gateway=gateway(GatewayClass.GKE), endpoints=endpoint(timeout_ms=2000))
+    assert objects["GCPBackendPolicy", "digits-blue"]["spec"]["default"]["timeoutSec"] == 2
+    ((_, message),) = problems(gateway=gateway(GatewayClass.GKE), endpoints=endpoint(timeout_ms=1500))
+    assert "write 2000" in message
 
 
 @pytest.mark.parametrize("name", list(GatewayClass))
