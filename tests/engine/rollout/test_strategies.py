@@ -1,5 +1,6 @@
 """The other strategies, versions that die, and how long a roll back takes: real parts, under load."""
 
+import contextlib
 import json
 import os
 import random
@@ -11,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc
+import tritonclient.utils
 
 from components.spec import validate
 from components.spec.rollout import Analysis
@@ -141,6 +145,21 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     assert estate.weights() == {"blue": 100}
     events = [record["event"] for record in estate.journal()]
     assert events.index("braked") < len(events) - 1 - events[::-1].index("moved")
+
+
+def test_a_grpc_call_that_fails_counts_as_failed(estate: Estate):
+    """Its answer has the status 200; what the client did wrong is not held against the variant."""
+    outputs = estate.stack.outputs()
+    source = EnvoyStatistics(str(outputs["gateway"]))
+    before = source.read(ENDPOINT, ["brittle"]).variants["brittle"]
+    with tritonclient.grpc.InferenceServerClient(outputs["endpoints"][ENDPOINT]["grpc"]) as client:
+        for numbers, name in (([1, 2, 3], ENDPOINT), ([999, 2, 3], ENDPOINT), ([1, 2, 3], "nobody")):
+            x = tritonclient.grpc.InferInput("x", [1, 3], "FP32")
+            x.set_data_from_numpy(np.array([numbers], np.float32))
+            with contextlib.suppress(tritonclient.utils.InferenceServerException):
+                client.infer(name, [x], headers={"x-variant": "brittle"})
+    after = source.read(ENDPOINT, ["brittle"]).variants["brittle"].since(before)
+    assert (after.requests, after.failures) == (3, 1)
 
 
 QUICK = {
