@@ -231,6 +231,10 @@ def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(est
     assert set(load.values()) == {"2"}
     slices = [record["compared"]["slices"] for record in estate.journal() if record.get("compared")][-1]
     assert slices["north"][0] == slices["north"][1] > 10
+    last = estate.run("history").splitlines()[-1]
+    assert "blue -> drifting" in last
+    assert "rolled back" in last
+    assert "begun by" in estate.run("history", "--id", "last")
     estate.run("report", "--output", str(estate.stack.home / "shadow.html"))
     assert "slice south" in (estate.stack.home / "shadow.html").read_text()
 
