@@ -14,6 +14,7 @@ from benchmarks.rollout.simulate import (
     ratio_alarms,
     runs,
     samples,
+    shift_alarms,
 )
 
 SEED = 20261122
@@ -88,6 +89,7 @@ def main() -> None:
     count = parser.parse_args().runs
     quantile = quantile_misses(SEED, count, 0.95, 10_000, 500, ALPHA)
     means = mean_misses(SEED, count // 5, 5_000, ALPHA)
+    shifts = shift_alarms(SEED, count // 5, 10_000, 250, ALPHA)
     ratios = ratio_alarms(SEED, count, 0.05, 20_000, 500, ALPHA)
     text = [
         "# Decisions in simulation",
@@ -102,7 +104,9 @@ def main() -> None:
         f"The interval of a 95 % quantile ever misses it in {quantile:.2%} of the runs (500 looks); that of",
         f"a skewed mean in {means[0]:.2%} of {count // 5:,} (5,000 looks; a t interval: {means[1]:.2%}).",
         f"Requests that are divided as asked raise the alarm of a mismatch in {ratios[0]:.2%} (500 looks;",
-        f"a chi-squared test: {ratios[1]:.2%}).",
+        f"a chi-squared test: {ratios[1]:.2%}). Predictions that differ by the limit are ever said to",
+        f"be beyond or within it in {shifts[0]:.2%} of {count // 5:,} (250 looks; a z test:",
+        f"{shifts[1]:.2%}).",
         "",
         "## How many requests the right decision takes",
         "",

@@ -16,6 +16,7 @@ from stacks.rollout.evidence.counts import log_sample_ratio
 from stacks.rollout.evidence.means import mean
 from stacks.rollout.evidence.proportions import difference
 from stacks.rollout.evidence.quantiles import ranks
+from stacks.rollout.evidence.shares import bounds
 
 Numbers = npt.NDArray[np.float64]
 LEAST = 100
@@ -130,6 +131,26 @@ def mean_misses(seed: int, count: int, requests: int, alpha: float) -> tuple[flo
         radius = stats.norm.ppf(1 - alpha / 2) * deviation / np.sqrt(t)
         theirs += bool((np.abs(averages - 0.1) > radius)[LEAST:].any())
     return ours / count, theirs / count
+
+
+def shift_alarms(seed: int, count: int, requests: int, looks: int, alpha: float) -> tuple[float, float]:
+    """Runs in which two arms whose predictions differ by the limit are ever said to be beyond it, or within.
+
+    Three classes, of which one has shifted by the 10 points that are allowed; the second of the two figures
+    is that of a z test at each look.
+    """
+    random, limit = np.random.default_rng(seed), 0.1
+    each = requests // looks
+    ours = random.multinomial(each, [0.5, 0.3, 0.2], (count, looks)).cumsum(1).astype(float)
+    theirs = random.multinomial(each, [0.4, 0.35, 0.25], (count, looks)).cumsum(1).astype(float)
+    total = np.broadcast_to(np.arange(1, looks + 1) * float(each), (count, looks))
+    low, high = bounds((ours, total), (theirs, total), alpha, 4)
+    p, q = ours[..., 0] / total, theirs[..., 0] / total
+    z = (p - q - limit) / np.sqrt((p * (1 - p) + q * (1 - q)) / total)
+    repeated = np.abs(z) > stats.norm.ppf(1 - alpha / 2)
+    old_enough = total[0] >= LEAST
+    wrong = (low > limit) | (high < limit)
+    return float((wrong & old_enough).any(1).mean()), float((repeated & old_enough).any(1).mean())
 
 
 def ratio_alarms(

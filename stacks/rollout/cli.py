@@ -308,6 +308,8 @@ def _drive(
         )
         told(first, driver.state)
         state = driver.run()
+        if not args.json:
+            print(f"all that was seen: `estate rollout report {args.endpoint}`", flush=True)
     finally:
         notifier.close()
     return PROMOTED if state.result is Result.PROMOTED else ROLLED_BACK

@@ -146,9 +146,10 @@ class Driver:
         return state
 
     def rest(self) -> None:
-        """Wait for the next look, or until the run of the engine is over."""
-        if self._run:
-            self._run.task.wait(self._tick_s)
+        """Wait for the next look, or until what is under way at the stack is over."""
+        task = self._run or self._look
+        if task:
+            task.task.wait(self._tick_s)
         else:
             self._sleep(self._tick_s)
 
@@ -182,6 +183,7 @@ class Driver:
     # Before any requests
 
     def _check(self, state: State) -> bool:
+        self._looked = self._clock()
         placement = self._stack.present()
         candidate, stable = placement.variants[state.candidate], placement.variants[state.stable]
         looks_at = state.rollout.looks_at
@@ -211,8 +213,8 @@ class Driver:
         breach = self._breach(state, snapshot) if snapshot else None
         if breach:
             return self._decide(Result.ROLLED_BACK, breach)
-        if snapshot is None and self._run is None:
-            return False  # nobody would see what the larger share does
+        if self._run is None and (snapshot is None or self._look):
+            return False  # nobody would see what the larger share does, or it is not known yet what there is
         why = f"rollout {state.id}: {state.candidate} to {state.here.name}"
         return self._set(state, why, **({"raw": _records(snapshot)} if snapshot else {}))
 
@@ -274,7 +276,7 @@ class Driver:
 
     def _changed(self, state: State) -> tuple[Result, str] | None:
         """Whether somebody else changed what the rollout is about, and what then becomes of it."""
-        if state.moving_to is not None or self._run:
+        if state.moving_to is not None or self._run or state.phase is Phase.CHECK:
             self._look = None  # what it would tell is about to change
             return None
         if self._look is None:

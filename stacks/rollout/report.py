@@ -95,7 +95,7 @@ def _weights(records: Sequence[Record], candidate: str, began: float, ended: flo
     share = float(records[0]["weights"].get(candidate, 0))
     points: Points = [(began, share)]
     for record in records:
-        if record["event"] == "moved":
+        if record["event"] in ("moved", "braked"):
             now = float(record["weights"].get(candidate, 0))
             points += [(record["at"], share), (record["at"], now)]
             share = now

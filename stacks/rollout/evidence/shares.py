@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from .proportions import CANDIDATE_PART, EVEN, interval
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,29 @@ def largest_shift(
     if is_ordered:
         ours, theirs = np.cumsum(ours), np.cumsum(theirs)
         ours[-1] = theirs[-1] = 0.0
-    low, high = interval(ours, totals[0], alpha * CANDIDATE_PART / kinds, EVEN)
-    other_low, other_high = interval(theirs, totals[1], alpha * (1 - CANDIDATE_PART) / kinds, EVEN)
-    least = np.maximum(np.maximum(low - other_high, other_low - high), 0)
-    most = np.maximum(np.abs(high - other_low), np.abs(other_high - low))
+    low, high = bounds((ours, np.array(totals[0])), (theirs, np.array(totals[1])), alpha, kinds)
     gaps = np.abs(ours / totals[0] - theirs / totals[1])
     worst = int(np.argmax(gaps))
     where = names[worst] if worst < len(names) else ""
-    return Shift(float(gaps[worst]), float(least.max()), float(most.max()), where)
+    return Shift(float(gaps[worst]), float(low), float(high), where)
+
+
+def bounds(
+    candidate: tuple[Numbers, Numbers], stable: tuple[Numbers, Numbers], alpha: float, kinds: int
+) -> tuple[Numbers, Numbers]:
+    """The least and the greatest that the largest shift can be, at all times with probability 1 - alpha.
+
+    Args:
+        candidate: its answers of each kind, along the last axis, and all of its answers, without that axis.
+        stable: those of the variant it is compared with.
+        alpha: the probability that the true largest shift is ever outside.
+        kinds: how many kinds there can be.
+    """
+    (ours, total), (theirs, other_total) = candidate, stable
+    low, high = interval(ours, total[..., None], alpha * CANDIDATE_PART / kinds, EVEN)
+    other_low, other_high = interval(
+        theirs, other_total[..., None], alpha * (1 - CANDIDATE_PART) / kinds, EVEN
+    )
+    least = np.maximum(np.maximum(low - other_high, other_low - high), 0)
+    most = np.maximum(np.abs(high - other_low), np.abs(other_high - low))
+    return np.asarray(least.max(-1), np.float64), np.asarray(most.max(-1), np.float64)

@@ -1,5 +1,6 @@
 """The other strategies, versions that die, and how long a roll back takes: real parts, under load."""
 
+import contextlib
 import json
 import os
 import random
@@ -11,7 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+import tritonclient.grpc
+import tritonclient.utils
 
 from components.spec import validate
 from components.spec.rollout import Analysis
@@ -27,6 +32,12 @@ from tests.engine.rollout.conftest import Estate, kill
 
 SECONDS = 10
 """From the evidence being there to no request for the candidate."""
+
+
+QUICK = {
+    "errors": {"max_increase": 5},
+    "latency": {"quantile": 0.5, "max_ratio": 3.0, "slack_ms": 150},
+}
 
 
 def versions(models: Path) -> dict[str, str]:
@@ -143,10 +154,45 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     assert events.index("braked") < len(events) - 1 - events[::-1].index("moved")
 
 
-QUICK = {
-    "errors": {"max_increase": 5},
-    "latency": {"quantile": 0.5, "max_ratio": 3.0, "slack_ms": 150},
-}
+def test_a_roll_back_does_not_wait_for_the_move_that_is_under_way(estate: Estate):
+    """It begins to fail while a run of the engine that hangs is about to give it all requests."""
+    requests = Requests()
+    estate.configure(steps=[{"percent": 25}, {"percent": 100}], min_samples=100, analysis=QUICK)
+    admin = str(estate.stack.outputs()["gateway"])
+    with estate.load(requests) as load:
+        driver = estate.start("brittle", "moving", stage=1)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        (run,) = [child for child in children if child.name() == "pulumi"]
+        run.suspend()
+        requests.are_harmless = False
+        watch = Watch(estate, admin, "brittle", "blue")
+        watch.start()
+        estate.wait_for(lambda: watch.zero, "no requests for the candidate", 60)
+        at_zero = time.monotonic()
+        run.resume()  # and asks for 100 %, as it was told
+        assert driver.wait(timeout=300) == 3
+    load.report("a candidate that begins to fail while its share is raised")
+    print(f"[rollout] back at 0 % {watch.zero - watch.evidence:.2f} s after the evidence")
+    assert watch.zero - watch.evidence < SECONDS
+    assert {answer.variant for answer in load.answers if answer.sent > at_zero + 1} == {"blue"}
+    assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
+    assert len(broken(load)) == estate.record("finished")["failures"]
+    assert estate.weights() == {"blue": 100}
+
+
+def test_a_grpc_call_that_fails_counts_as_failed(estate: Estate):
+    """Its answer has the status 200; what the client did wrong is not held against the variant."""
+    outputs = estate.stack.outputs()
+    source = EnvoyStatistics(str(outputs["gateway"]))
+    before = source.read(ENDPOINT, ["brittle"]).variants["brittle"]
+    with tritonclient.grpc.InferenceServerClient(outputs["endpoints"][ENDPOINT]["grpc"]) as client:
+        for numbers, name in (([1, 2, 3], ENDPOINT), ([999, 2, 3], ENDPOINT), ([1, 2, 3], "nobody")):
+            x = tritonclient.grpc.InferInput("x", [1, 3], "FP32")
+            x.set_data_from_numpy(np.array([numbers], np.float32))
+            with contextlib.suppress(tritonclient.utils.InferenceServerException):
+                client.infer(name, [x], headers={"x-variant": "brittle"})
+    after = source.read(ENDPOINT, ["brittle"]).variants["brittle"].since(before)
+    assert (after.requests, after.failures) == (3, 1)
 
 
 def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
@@ -212,6 +258,10 @@ def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(est
     assert set(load.values()) == {"2"}
     slices = [record["compared"]["slices"] for record in estate.journal() if record.get("compared")][-1]
     assert slices["north"][0] == slices["north"][1] > 10
+    last = estate.run("history").splitlines()[-1]
+    assert "blue -> drifting" in last
+    assert "rolled back" in last
+    assert "begun by" in estate.run("history", "--id", "last")
     estate.run("report", "--output", str(estate.stack.home / "shadow.html"))
     assert "slice south" in (estate.stack.home / "shadow.html").read_text()
 

@@ -1,0 +1,42 @@
+"""`estate rollout` at the shell: exit codes and help."""
+
+import argparse
+
+import pytest
+
+from stacks.rollout import cli
+from stacks.rollout.errors import LeaseLostError, RolloutError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (RolloutError("no such thing; do that instead"), 1, "error: no such thing; do that instead"),
+        (LeaseLostError("somebody has taken over"), 4, "somebody has taken over"),
+        (KeyboardInterrupt(), 130, "`estate rollout resume tiny` goes on"),
+        (cli._Terminated(), 143, "`estate rollout abort tiny` rolls back"),
+    ],
+)
+def test_how_it_ends_is_told_by_code_and_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+):
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_resume", fail)
+    assert cli.main(["rollout", "resume", "tiny"]) == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["", "start", "status", "pause", "resume", "promote", "abort", "history", "report"]
+)
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["rollout", *([command] if command else []), "--help"])
+    text = capsys.readouterr().out
+    assert "%%" not in text
