@@ -71,13 +71,13 @@ class Rollouts:
             kubernetes={"startup_s": 180},
         )
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def run(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> str:
         """Run `estate rollout` to its end."""
         program = str(Path(sys.prefix) / "bin" / "estate")
         done = subprocess.run(
             [program, "rollout", words[0], ENDPOINT, "--stack", NAME, *words[1:]],
             cwd=self.stack.folder,
-            env=self.stack.env,
+            env=env or self.stack.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
