@@ -83,6 +83,26 @@ MODULE_LIST = (
     ),
 )
 
+# No part of a cluster, but of what is tried on one: `extra` builds it.
+EXTRAS = (
+    Module(
+        "flagger",
+        {"flagger": "github.com/fluxcd/flagger/cmd/flagger"},
+        2,
+        files=("artifacts/flagger/crd.yaml",),
+    ),
+)
+
+
+def extra(name: str) -> Path:
+    """Build a program that no cluster needs, if the cache lacks it; return it. Its files are beside it."""
+    module = next(module for module in EXTRAS if name in module.programs)
+    if not folder(module).exists():
+        with locked():
+            if not folder(module).exists():
+                _build(module)
+    return folder(module) / name
+
 
 def build() -> dict[str, Path]:
     """Build what the cache lacks; return every program's path by its name."""

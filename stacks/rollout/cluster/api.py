@@ -14,6 +14,7 @@ from ..errors import RolloutError
 
 _TRIES = 5
 _BUSY = (429, 500, 502, 503, 504)
+_APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
 
 
@@ -102,6 +103,16 @@ class Api:
             UnreachableError: they may or may not have been written.
         """
         return dict(json.loads(self._ask("PATCH", path, body, kind=_MERGE)))
+
+    def apply(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Write an object by server-side apply, whoever has its fields.
+
+        Raises:
+            ConflictError: it cannot be written so.
+            UnreachableError: it may or may not have been written.
+        """
+        where = _with(path, {"fieldManager": manager, "force": "true"})
+        return dict(json.loads(self._ask("PATCH", where, body, kind=_APPLY)))
 
     def relay(self, method: str, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
         """Status and body of what a pod answers through the API server.

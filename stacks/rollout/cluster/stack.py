@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from components.spec import EstateSpec, GatewaySettings
+from components.spec import Endpoint, EstateSpec, GatewaySettings
 from components.spec.gateway_classes import GatewayClass
 
 from ..errors import RolloutError, SourceDownError
 from ..placement import Placement, PulumiStack
 from .api import Api, UnreachableError
+from .brake import ClusterBrake
 from .forward import Forward
 from .scrape import ENDPOINT, SERVER_PORT, VARIANT, PodScrape, Scrape, is_ready
 
@@ -56,6 +57,8 @@ class ClusterStack(PulumiStack):
         """Say which cluster it is, and in which namespace the estate lives there."""
         self.api, self.namespace = api, namespace
         self._forward = Forward(api)
+        self._brake = ClusterBrake(api, namespace, self.endpoint, self._described)
+        self.brake = self._brake
 
     def present(self) -> Placement:
         """The endpoint as it runs, each replica with an address that can be asked from here.
@@ -64,6 +67,7 @@ class ClusterStack(PulumiStack):
             RolloutError: there is no such endpoint, or no such stack, or the cluster does not answer.
         """
         placement = super().present()
+        self.brake = self._brake
         addresses = self._addresses()
         variants = {
             name: replace(variant, addresses=addresses.get(name, ()))
@@ -90,6 +94,9 @@ class ClusterStack(PulumiStack):
             except SourceDownError:
                 return  # the driver finds out itself, and holds
             time.sleep(0.2)
+
+    def _described(self) -> tuple[Endpoint, GatewaySettings]:
+        return self.spec(), self.estate().gateway or GatewaySettings()
 
     def _routed(self) -> None:
         """Wait until the gateway's controller has seen the routes as they are now."""

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ HOST = f"{ENDPOINT}.models.internal"
 VERSIONS = {"blue": 1, "good": 2, "failing": 3}
 
 ROLLOUT: dict[str, Any] = {
-    "steps": [{"percent": 1, "min_samples": 5}, {"percent": 25}, {"percent": 100}],
-    "min_samples": 60,
+    "steps": [{"percent": 5}, {"percent": 25}, {"percent": 100}],
+    "min_samples": 30,
     "max_time_s": 420,
     "analysis": {
         # Few requests, of a machine that does other things as well: the limits are wide.
-        "errors": {"max_increase": 40},
+        "errors": {"max_increase": 15},
         "latency": {"quantile": 0.5, "max_ratio": 10, "slack_ms": 1000},
         "golden": "golden.json",
     },
@@ -50,14 +50,15 @@ class Rollouts:
             faults.times(models / "one", 2),
             faults.times(models / "two", 2),
             faults.failing(models, 100),
+            faults.times(models, 3),
         ]
         self._seed = seed(())
         registered = {ENDPOINT: [base64.b64encode(Path(file).read_bytes()).decode() for file in files]}
         self._seed["command"] = [*self._seed["command"][:-1], json.dumps(registered)]  # type: ignore[index]
         (stack.folder / "golden.json").write_text(json.dumps(GOLDEN))
 
-    def configure(self, *variants: str, **rollout: Any) -> None:
-        """Write the stack file."""
+    def configure(self, *variants: str, more: Mapping[str, Any] | None = None, **rollout: Any) -> None:
+        """Write the stack file; `more`: further endpoints."""
         endpoint = {
             "variants": {name: {"model": f"models:/{ENDPOINT}/{VERSIONS[name]}"} for name in variants},
             "traffic": {"blue": 100},
@@ -66,17 +67,17 @@ class Rollouts:
         }
         self.stack.configure(
             registry={"seed": self._seed, "storage_gib": 1},
-            endpoints={ENDPOINT: endpoint},
+            endpoints={ENDPOINT: endpoint, **(more or {})},
             kubernetes={"startup_s": 180},
         )
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def run(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> str:
         """Run `estate rollout` to its end."""
         program = str(Path(sys.prefix) / "bin" / "estate")
         done = subprocess.run(
             [program, "rollout", words[0], ENDPOINT, "--stack", NAME, *words[1:]],
             cwd=self.stack.folder,
-            env=self.stack.env,
+            env=env or self.stack.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

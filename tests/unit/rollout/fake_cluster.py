@@ -12,6 +12,7 @@ class FakeApi(Api):
         self.objects: dict[str, dict[str, Any]] = {}
         self.texts: dict[str, str] = {}
         self.pods: list[dict[str, Any]] = []
+        self.applied: list[tuple[str, str]] = []
         self.is_down = False
         self.loses_answers = 0
         self.before_write: Callable[[], None] = lambda: None
@@ -56,6 +57,11 @@ class FakeApi(Api):
         kept = copy.deepcopy(self.objects[path])
         kept["data"].update(body["data"])
         return self._keep(path, kept)
+
+    def apply(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        self._begin()
+        self.applied.append((path.split("/")[-2], manager))
+        return self._keep(path, copy.deepcopy(dict(body)))
 
     def _up(self) -> None:
         if self.is_down:
