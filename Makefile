@@ -67,7 +67,7 @@ test-engine: setup-dev ## Run the tests with the real Pulumi engine
 
 .PHONY: test-cluster
 test-cluster: setup-dev ## Run the tests on a Kubernetes cluster (`make cluster` makes one)
-	@$(BIN)/pytest tests/cluster -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest tests/cluster -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: image
 image: ## Build the image of the model server with docker or buildah (NAME=model-server)

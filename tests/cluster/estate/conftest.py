@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.estate import files
 from tests.cluster.estate.stack import ClusterStack
 from tests.cluster.estate.tiny import ENDPOINT, seed
 from toolchain.cluster.api import Kubectl
@@ -17,6 +18,8 @@ Reach = Callable[[ClusterStack], str]
 FACTORS = (2, 3, 5)
 RESOURCES = {"cpu": 0.05, "memory_mib": 384, "cache_gib": 1}
 KUBERNETES = {"startup_s": 30, "drain_s": 5}
+SOON_S = 120
+"""A minute on a machine that does nothing else, where `startup_s` is most of it."""
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +37,7 @@ def stack(cluster: Path) -> Iterator[ClusterStack]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def light(cluster: Path) -> Iterator[ClusterStack]:
     """An estate without a registry."""
     made = ClusterStack(cluster, f"light-{uuid.uuid4().hex[:6]}")
@@ -64,6 +67,26 @@ def blocks(models: dict[str, int], traffic: dict[str, int], replicas: int = 1, *
         "endpoints": {ENDPOINT: endpoint},
         "kubernetes": KUBERNETES,
     }
+
+
+@pytest.fixture(scope="module")
+def models(cluster: Path, light: ClusterStack) -> Iterator[str]:
+    """The address of a folder of models in the cluster."""
+    namespace = f"files-{uuid.uuid4().hex[:6]}"
+    light.run("create", "namespace", namespace)
+    yield files.serve(cluster, namespace, (2,))
+    light.run("delete", "namespace", namespace, "--wait=false")
+
+
+def light_blocks(models: str, scaling: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The stack file of an estate without a registry: one variant of the model in that folder."""
+    endpoint = {
+        "variants": {"blue": {"model": f"{models}/2.onnx"}},
+        "scaling": scaling,
+        "resources": {**RESOURCES, "cpu_limit": 1.0},
+        **more,
+    }
+    return {"endpoints": {ENDPOINT: endpoint}, "kubernetes": KUBERNETES}
 
 
 @pytest.fixture(scope="session")

@@ -1,47 +1,22 @@
 """Replicas that come and go under load: no request may be lost, and every answer must be right."""
 
 import json
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from tests.cluster.estate import files
-from tests.cluster.estate.conftest import KUBERNETES, RESOURCES
+from tests.cluster.estate.conftest import light_blocks
 from tests.cluster.estate.stack import ClusterStack
 from tests.cluster.estate.tiny import ENDPOINT
 from tests.cluster.estate.traffic import faults, load, until
-from tests.cluster.estate.without import without
 
 NAME = f"{ENDPOINT}-blue"
 
 
 @pytest.fixture(scope="module")
-def models(cluster: Path, light: ClusterStack) -> Iterator[str]:
-    """The address of a folder of models."""
-    namespace = f"files-{uuid.uuid4().hex[:6]}"
-    light.run("create", "namespace", namespace)
-    yield files.serve(cluster, namespace, (2,))
-    light.run("delete", "namespace", namespace, "--wait=false")
-
-
-def blocks(models: str, scaling: dict[str, Any], **more: Any) -> dict[str, Any]:
-    endpoint = {
-        "variants": {"blue": {"model": f"{models}/2.onnx"}},
-        "scaling": scaling,
-        "resources": {**RESOURCES, "cpu_limit": 1.0},
-        **more,
-    }
-    return {"endpoints": {ENDPOINT: endpoint}, "kubernetes": KUBERNETES}
-
-
-@pytest.fixture(scope="module")
 def gateway(light: ClusterStack, models: str, reach: Callable[[ClusterStack], str]) -> str:
     """The gateway of an endpoint with three replicas."""
-    light.configure(**blocks(models, {"min": 3}))
+    light.configure(**light_blocks(models, {"min": 3}))
     light.up()
     return reach(light)
 
@@ -54,39 +29,6 @@ def replicas(stack: ClusterStack) -> int:
 def steady(stack: ClusterStack, number: int) -> bool:
     """Whether so many replicas are available, and no others are left."""
     return replicas(stack) == number == len(stack.pods(NAME))
-
-
-def test_what_a_cluster_lacks_is_said_at_once(
-    light: ClusterStack, models: str, cluster: Path, tmp_path: Path
-) -> None:
-    """No Gateway API, an image that is not there: both in one update, which the next ones go on from."""
-    wanted = blocks(models, {"min": 3})
-    wanted["kubernetes"] = {**KUBERNETES, "images": {"model_server": "serving-estate/none:dev"}}
-    light.configure(**wanted)
-    with without("gateway.networking.k8s.io", cluster, tmp_path) as lacking:
-        light.env["KUBECONFIG"] = str(lacking)
-        began = time.monotonic()
-        said = light.up(check=False)
-        took = time.monotonic() - began
-    light.env["KUBECONFIG"] = str(cluster)
-    assert "does not serve Gateway in gateway.networking.k8s.io/v1: install" in said
-    assert "serving-estate/none:dev" in said
-    assert "Traceback" not in said
-    assert took < 60, f"{took:.0f} s"
-
-
-def test_a_registry_that_cannot_be_reached_is_named(light: ClusterStack, models: str) -> None:
-    wanted = blocks(models, {"min": 3})
-    wanted["registry"] = {"uri": "http://registry.nowhere.svc:5000"}
-    wanted["endpoints"][ENDPOINT]["variants"]["lost"] = {"model": "models:/tiny/1", "scaling": {"min": 1}}
-    wanted["endpoints"][ENDPOINT]["traffic"] = {"blue": 100}
-    light.configure(**wanted)
-    began = time.monotonic()
-    said = light.up(check=False)
-    assert time.monotonic() - began < 60
-    assert "registry.nowhere.svc:5000" in said
-    assert "tiny-lost" in said
-    assert "Traceback" not in said
 
 
 def test_evictions_one_after_the_other_lose_nothing(light: ClusterStack, gateway: str) -> None:
@@ -128,7 +70,7 @@ def test_a_restart_and_a_killed_pod_lose_nothing(light: ClusterStack, gateway: s
 
 
 def test_fewer_replicas_lose_nothing(light: ClusterStack, gateway: str, models: str) -> None:
-    light.configure(**blocks(models, {"min": 1}))
+    light.configure(**light_blocks(models, {"min": 1}))
     with load(gateway) as answers:
         light.up()
         until(lambda: steady(light, 1))
@@ -140,7 +82,7 @@ def test_replicas_follow_the_load_and_pulumi_leaves_them_alone(
     light: ClusterStack, gateway: str, models: str
 ) -> None:
     scaling = {"min": 1, "max": 2, "cpu_percent": 50, "scale_down_s": 0}
-    light.configure(**blocks(models, scaling))
+    light.configure(**light_blocks(models, scaling))
     light.up()
     with load(gateway, clients=4, pause=0.001) as answers:
         until(lambda: replicas(light) == 2, 120, lambda: light.run("describe", "hpa", NAME))
