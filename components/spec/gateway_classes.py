@@ -139,9 +139,9 @@ def unsupported(endpoint: Endpoint, name: GatewayClass) -> Iterator[Problem]:
             ("variants",),
             f"{who} divide requests among {most} variants at most; there are {len(endpoint.variants)}",
         )
-    if endpoint.affinity and Feature.AFFINITY not in has:
+    if endpoint.users and Feature.AFFINITY not in has:
         yield (
-            ("affinity",),
+            ("affinity",) if endpoint.affinity else ("rollout", "users"),
             f"{who} do not keep users with their variant by the Gateway API; leave it out, or use class "
             "envoy",
         )

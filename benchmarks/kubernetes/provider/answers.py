@@ -30,6 +30,7 @@ def _skip_contents(*packages: str) -> None:
 _skip_contents("pulumi", "pulumi.runtime")
 
 import grpc  # noqa: E402
+from google.protobuf import empty_pb2  # noqa: E402
 from google.protobuf.json_format import MessageToDict  # noqa: E402
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc  # noqa: E402
 
@@ -68,7 +69,17 @@ class Answers(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+        before, after = MessageToDict(request.old_inputs), MessageToDict(request.news)
+        same = provider_pb2.DiffResponse.DIFF_NONE
+        return provider_pb2.DiffResponse(
+            changes=same if before == after else provider_pb2.DiffResponse.DIFF_SOME
+        )
+
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return provider_pb2.UpdateResponse(properties=request.news)
+
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return empty_pb2.Empty()
 
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         return provider_pb2.CreateResponse(
@@ -76,8 +87,6 @@ class Answers(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        from google.protobuf import empty_pb2
-
         return empty_pb2.Empty()
 
 
@@ -93,7 +102,7 @@ def main() -> None:
     over = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    engine, file, written = os.getppid(), Path(os.environ["BENCH_SEEN"]), -1
+    engine, file, written = os.getppid(), Path(os.environ.get("BENCH_SEEN", os.devnull)), -1
     while not over.wait(0.5) and os.getppid() == engine:
         # The engine may kill it without a word: what was seen is on the disk before that.
         if written != answers.seen:
