@@ -83,7 +83,9 @@ def test_a_driver_that_is_killed_again_and_again_is_replaced(estate: Estate):
             if status["result"] is not None:
                 break  # the last step was over before the kill
         assert number >= 3
-        if status["result"] is None:
+        if status["phase"] == "ending":
+            estate.run("resume")
+        elif status["result"] is None:
             assert "NOBODY drives it" in estate.run("status")
             process = estate.begin("resume")
             held = estate.wait_for(lambda: estate.status()["driver"], "a driver")

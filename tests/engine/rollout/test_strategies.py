@@ -154,6 +154,15 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     assert events.index("braked") < len(events) - 1 - events[::-1].index("moved")
 
 
+def runs_of_the_engine(driver: int) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(driver).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.name() == "pulumi" and "up" in child.cmdline():
+                found.append(child)
+    return found
+
+
 def test_a_roll_back_does_not_wait_for_the_move_that_is_under_way(estate: Estate):
     """It begins to fail while a run of the engine that hangs is about to give it all requests."""
     requests = Requests()
@@ -161,8 +170,7 @@ def test_a_roll_back_does_not_wait_for_the_move_that_is_under_way(estate: Estate
     admin = str(estate.stack.outputs()["gateway"])
     with estate.load(requests) as load:
         driver = estate.start("brittle", "moving", stage=1)
-        children = psutil.Process(driver.pid).children(recursive=True)
-        (run,) = [child for child in children if child.name() == "pulumi"]
+        (run,) = estate.wait_for(lambda: runs_of_the_engine(driver.pid), "a run of the engine")
         run.suspend()
         requests.are_harmless = False
         watch = Watch(estate, admin, "brittle", "blue")
