@@ -5,6 +5,7 @@ from pathlib import Path
 
 from components.kubernetes.platform import namespace_name
 from components.spec import KubernetesSettings
+from components.spec.rollout import Strategy
 
 from ..errors import RolloutError
 from ..placement import PulumiStack
@@ -13,7 +14,7 @@ from ..sources import MetricsSource
 from ..state import State
 from .api import Api
 from .journal import ClusterJournal
-from .scrape import PrometheusScrape
+from .scrape import PodScrape, PrometheusScrape
 from .source import ClusterSource
 from .stack import ClusterStack, pods_of
 
@@ -41,9 +42,12 @@ def source_of(stack: PulumiStack, prometheus: str | None, state: State | None) -
     """
     if not isinstance(stack, ClusterStack):
         raise RolloutError(f"stack {stack.stack} is none of a cluster")
+    # Copies are nothing that a gateway counts for the variant that gets them: only its servers know of them.
+    copies = state is not None and state.rollout.kind is Strategy.SHADOW
     if prometheus:
-        stack.scrape = PrometheusScrape(prometheus, stack.namespace)
+        stack.scrape = PrometheusScrape(prometheus, stack.namespace, by_gateway=not copies)
     else:
-        stack.scrape = pods_of(stack.api, stack.namespace, stack.estate())
+        found = pods_of(stack.api, stack.namespace, stack.estate())
+        stack.scrape = PodScrape(stack.api, stack.namespace, None) if copies else found
     begin = Snapshot(state.edges or [math.inf], state.raw) if state and state.raw else None
     return ClusterSource(stack.scrape, stack.variant_of, begin)

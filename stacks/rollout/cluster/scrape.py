@@ -132,9 +132,15 @@ class PodScrape:
 class PrometheusScrape:
     """A Prometheus that scrapes the servers, and perhaps the gateway's proxies, with the label `pod`."""
 
-    def __init__(self, url: str, namespace: str) -> None:
-        """`url`: of the server, e.g. http://prometheus.monitoring:9090; `namespace`: that of the estate."""
-        self._url, self._namespace = url.rstrip("/"), namespace
+    def __init__(self, url: str, namespace: str, by_gateway: bool = True) -> None:
+        """Remember where to ask.
+
+        Args:
+            url: of the server, e.g. http://prometheus.monitoring:9090.
+            namespace: that of the estate.
+            by_gateway: whether what the gateway's proxies count is of use.
+        """
+        self._url, self._namespace, self._by_gateway = url.rstrip("/"), namespace, by_gateway
 
     def servers(self, endpoint: str, variant: str) -> Pods:
         """The series of a variant's servers.
@@ -151,6 +157,8 @@ class PrometheusScrape:
         Raises:
             SourceDownError: Prometheus does not answer.
         """
+        if not self._by_gateway:
+            return {}
         names = "|".join((COMPLETED, BY_CLASS, BUCKET))
         clusters = f"(http|grpc)route/{self._namespace}/{endpoint}/.+"
         return self._select(f'{{__name__=~"{names}",envoy_cluster_name=~"{clusters}"}}')

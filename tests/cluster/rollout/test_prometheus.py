@@ -15,33 +15,30 @@ import yaml
 from tests.cluster.rollout.conftest import Rollouts
 from tests.engine.local.load import Load
 
-_ANNOTATION = "__meta_kubernetes_pod_annotation_prometheus_io"
-
 
 def _scrape(rollouts: Rollouts) -> dict[str, Any]:
-    """As an installation does that goes by the pods' annotations."""
-    discovery = {
-        "role": "pod",
-        "kubeconfig_file": rollouts.stack.env["KUBECONFIG"],
-        "namespaces": {"names": [rollouts.stack.namespace, "envoy-gateway-system"]},
-    }
-    relabel = [
-        {"source_labels": [f"{_ANNOTATION}_scrape"], "action": "keep", "regex": "true"},
-        {
-            "source_labels": [f"{_ANNOTATION}_path"],
-            "target_label": "__metrics_path__",
-            "regex": "(.+)",
-        },
-        {
-            "source_labels": ["__meta_kubernetes_pod_ip", f"{_ANNOTATION}_port"],
-            "separator": ":",
-            "target_label": "__address__",
-        },
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
-    ]
-    job = {"job_name": "pods", "kubernetes_sd_configs": [discovery], "relabel_configs": relabel}
-    return {"global": {"scrape_interval": "3s"}, "scrape_configs": [job]}
+    """The pods as they are, by their addresses: Debian's build cannot ask a cluster for them."""
+    stack = rollouts.stack
+    owner = "gateway.envoyproxy.io/owning-gateway"
+    servers = stack.kubectl("get", "pods", "--selector", "app.kubernetes.io/name=model-server")["items"]
+    found = stack.kubectl(
+        *("get", "pods", "--namespace", "envoy-gateway-system"),
+        *("--selector", f"{owner}-name=gateway,{owner}-namespace={stack.namespace}"),
+    )
+    jobs = []
+    for name, pods, port, path in (
+        ("servers", servers, 8080, "/metrics"),
+        ("proxies", found["items"], 19001, "/stats/prometheus"),
+    ):
+        targets = [
+            {
+                "targets": [f"{pod['status']['podIP']}:{port}"],
+                "labels": {"pod": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]},
+            }
+            for pod in pods
+        ]
+        jobs.append({"job_name": name, "metrics_path": path, "static_configs": targets})
+    return {"global": {"scrape_interval": "3s"}, "scrape_configs": jobs}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from stacks.rollout.cluster import journal as journals
 from stacks.rollout.cluster.journal import ClusterJournal
 from stacks.rollout.cluster.lease import ClusterLease, living
-from stacks.rollout.cluster.scrape import PodScrape
+from stacks.rollout.cluster.scrape import PodScrape, PrometheusScrape
 from stacks.rollout.cluster.source import ClusterSource
 from stacks.rollout.cluster.stack import clusters, unseen
 from stacks.rollout.errors import LeaseLostError, RolloutError, SourceDownError
@@ -265,3 +265,50 @@ def test_a_move_ends_when_the_gateway_has_seen_it(generation: int, status: str, 
     }
     found = unseen(route)
     assert (found is None) if told is None else any(word in str(found) for word in told.split("|"))
+
+
+class Prometheus(PrometheusScrape):
+    """Answers queries from a list of series; that the queries are right, a real one shows on the cluster."""
+
+    found: list[tuple[dict[str, str], float]]
+
+    def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        if query.startswith("min("):
+            return [({}, 17.5)] if self.found else []
+        name = "envoy_" if "envoy_cluster_name" in query else "model_server_"
+        variant = "tiny-green-" if "tiny-green-" in query else "tiny-blue-"
+        return [
+            (labels, value)
+            for labels, value in self.found
+            if labels["__name__"].startswith(name) and (name == "envoy_" or labels["pod"].startswith(variant))
+        ]
+
+
+def by_prometheus(requests: int) -> list[tuple[dict[str, str], float]]:
+    server = {"__name__": "model_server_request_seconds_count", "model": "tiny"}
+    found = [({**server, "pod": f"tiny-{name}-1-a"}, float(requests)) for name in ("blue", "green")]
+    faults = {"__name__": "model_server_errors_total", "pod": "tiny-green-1-a", "kind": "internal"}
+    proxy = {"__name__": "envoy_cluster_upstream_rq_completed", "pod": "proxy-1"}
+    return [
+        *found,
+        (faults, requests / 10),
+        ({**proxy, "envoy_cluster_name": FIRST}, 2.0 * requests),
+        ({**proxy, "envoy_cluster_name": SECOND}, 1.0 * requests),
+    ]
+
+
+def test_a_prometheus_tells_the_same_as_the_pods() -> None:
+    for by_gateway, requests in ((True, 200), (False, 220)):
+        scrape = Prometheus("http://prometheus:9090", "shop", by_gateway)
+        scrape.found = by_prometheus(100)
+        reader = ClusterSource(scrape, lambda _endpoint: PLACES.get)
+        reader.read("tiny", ["blue", "green"])
+        scrape.found = by_prometheus(300)
+        found = reader.read("tiny", ["blue", "green"]).variants["green"]
+        assert (found.requests, found.failures) == (requests, 20)
+        assert scrape.seen_up_to("tiny") == 17.5
+        scrape.found = []
+        with pytest.raises(SourceDownError, match="are its pods scraped"):
+            scrape.seen_up_to("tiny")
+        with pytest.raises(SourceDownError):
+            reader.read("tiny", ["blue", "green"])
