@@ -120,6 +120,7 @@ def declared(models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
 def server(declared: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of every model that tests leave as they found it; iris answers where no model is named."""
     settings = {
+        "server": {"tells_answers": True},
         "models": declared,
         "default_model": "iris",
         "http": {"max_body_bytes": 1_000_000, "body_timeout_seconds": 2.0},
