@@ -4,13 +4,13 @@ It counts the objects that it was asked for, and adds up digests of them, so tha
 ask for the same.
 """
 
-import hashlib
 import json
 import os
 import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,7 @@ _skip_contents("pulumi", "pulumi.runtime")
 import grpc  # noqa: E402
 from google.protobuf import empty_pb2  # noqa: E402
 from google.protobuf.json_format import MessageToDict  # noqa: E402
+from google.protobuf.struct_pb2 import Struct  # noqa: E402
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc  # noqa: E402
 
 # ruff: noqa: ARG002  the protocol says what a method is given
@@ -65,8 +66,17 @@ class Answers(provider_pb2_grpc.ResourceProviderServicer):
         with self._lock:
             self.seen += 1
             # A sum does not depend on the order in which they come.
-            self.digest += int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
-        return provider_pb2.CheckResponse(inputs=request.news)
+            self.digest += int.from_bytes(sha256(text.encode()).digest()[:6], "big")
+        inputs = Struct()
+        inputs.CopyFrom(request.news)
+        metadata = inputs.get_or_create_struct("metadata")
+        if "name" not in metadata:
+            # As the official provider does: what has no name gets one and keeps it.
+            before = request.olds["metadata"]["name"] if "metadata" in request.olds else None
+            metadata["name"] = (
+                before or f"{request.urn.rpartition('::')[2]}-{sha256(text.encode()).hexdigest()[:8]}"
+            )
+        return provider_pb2.CheckResponse(inputs=inputs)
 
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
         before, after = MessageToDict(request.old_inputs), MessageToDict(request.news)
