@@ -4,19 +4,18 @@ Both give the same: the series of each pod of the model servers, and of each pod
 endpoint's routes go through.
 """
 
-import json
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from ..errors import SourceDownError
+from ..sources import prometheus
 from ..sources.counters import BUCKET, BY_CLASS, COMPLETED
 from ..sources.exposition import Series, series
-from ..web import fetch
 from .api import Api, UnreachableError, pod_path
 
 SERVER_PORT, PROXY_PORT = 8080, 19001
@@ -187,14 +186,7 @@ class PrometheusScrape:
         return pods
 
     def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
-        try:
-            status, body = fetch(f"{self._url}/api/v1/query?{urlencode({'query': query})}", timeout=10)
-            answer = json.loads(body)
-        except (OSError, ValueError) as error:
-            raise SourceDownError(f"Prometheus at {self._url}: {error}") from error
-        if status != 200 or answer.get("status") != "success":
-            raise SourceDownError(f"Prometheus at {self._url}: {answer.get('error', status)}")
-        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+        return prometheus.ask(self._url, query)
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -47,10 +47,10 @@ class Prometheus:
             f"sum by (envoy_cluster_name, le) ({BUCKET}{{{selector}}})",
         ):
             name = next(name for name in (COMPLETED, BY_CLASS, BUCKET) if name in query)
-            found += [Series(name, labels, value) for labels, value in self._ask(query)]
+            found += [Series(name, labels, value) for labels, value in ask(self._url, query)]
         codes = "|".join(str(code) for code in GRPC_CODES)
         wanted = f'{{__name__=~"envoy_cluster_grpc_({codes})",{selector}}}'
-        failed = self._ask(f"sum by (envoy_cluster_name) ({wanted})")
+        failed = ask(self._url, f"sum by (envoy_cluster_name) ({wanted})")
         found += [Series(min(GRPC), labels, value) for labels, value in failed]
         if not any(one.name == COMPLETED for one in found):
             raise SourceDownError(f"{self._url} has no series {COMPLETED}{{{selector}}}; is Envoy scraped?")
@@ -60,12 +60,18 @@ class Prometheus:
 
         return snapshot(found, variants, variant_of)
 
-    def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
-        try:
-            status, body = fetch(f"{self._url}/api/v1/query?{urlencode({'query': query})}", timeout=10)
-            answer = json.loads(body)
-        except (OSError, ValueError) as error:
-            raise SourceDownError(f"Prometheus at {self._url}: {error}") from error
-        if status != 200 or answer.get("status") != "success":
-            raise SourceDownError(f"Prometheus at {self._url}: {answer.get('error', status)}")
-        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+
+def ask(url: str, query: str) -> list[tuple[dict[str, str], float]]:
+    """The labels and numbers that a Prometheus answers a query with now; `url`: its base.
+
+    Raises:
+        SourceDownError: it cannot be reached, or does not know an answer.
+    """
+    try:
+        status, body = fetch(f"{url}/api/v1/query?{urlencode({'query': query})}", timeout=10)
+        answer = json.loads(body)
+    except (OSError, ValueError) as error:
+        raise SourceDownError(f"Prometheus at {url}: {error}") from error
+    if status != 200 or answer.get("status") != "success":
+        raise SourceDownError(f"Prometheus at {url}: {answer.get('error', status)}")
+    return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]

@@ -11,6 +11,7 @@ from .. import brake, envoy, loopback, ports
 from ..files import read_json, remove, write_json
 from .base import UNKNOWN, Cancelled, Gone, Kind, Properties
 from .gateway import compose
+from .weights import weights
 
 
 class Route(Kind):
@@ -32,9 +33,8 @@ class Route(Kind):
         before = {c["name"]: c for c in (read_json(part) or {"clusters": []})["clusters"]}
 
         def write_routes() -> None:
-            brake.write_routes(
-                config, name, _weights(new), lambda weights: _routes({**new, "traffic": weights})
-            )
+            asked = weights(new, sorted(new["services"]))
+            brake.write_routes(config, name, asked, lambda given: _routes({**new, "traffic": given}))
 
         # Make before break: new variants are known before the weights name them, and old ones are only
         # forgotten when the weights do not name them any more.
@@ -90,7 +90,7 @@ def _routes(properties: Properties) -> envoy.Json:
         [
             envoy.route_configuration(
                 endpoint=properties["name"],
-                weights=_weights(properties),
+                weights=weights(properties, sorted(properties["services"])),
                 shadow=properties.get("shadow"),
                 users=properties.get("users"),
                 pin_header=properties["pin_header"],
@@ -99,22 +99,6 @@ def _routes(properties: Properties) -> envoy.Json:
             )
         ]
     )
-
-
-def _weights(properties: Properties) -> dict[str, int]:
-    """The weights of the variants that there are; those of a rollout may not know all of them, or more.
-
-    Raises:
-        RuntimeError: a variant that gets requests is not there any more.
-    """
-    traffic, services = properties["traffic"], properties["services"]
-    gone = [f"{name} ({share} %)" for name, share in traffic.items() if share and name not in services]
-    if gone:
-        raise RuntimeError(
-            f"endpoint {properties['name']}: {', '.join(gone)} still gets requests and cannot be removed; "
-            "a rollout owns the weights: promote or abort it first (`estate rollout`)"
-        )
-    return {name: traffic.get(name, 0) for name in sorted(services)}
 
 
 def _owner(properties: Properties) -> str:

@@ -5,6 +5,7 @@ would leave alone that of another variant as soon as one is added or taken away.
 their own, by variant, and the routes are made from it. It is nowhere but in the state.
 """
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from .base import Kind, Properties
@@ -17,11 +18,11 @@ class Weights(Kind):
 
     def preview(self, new: Properties, old: Properties | None) -> dict[str, Any]:  # noqa: ARG002
         """What they will be: nothing else has to be asked."""
-        return {"traffic": weights(new)}
+        return {"traffic": weights(new, new["variants"])}
 
     def apply(self, new: Properties, seconds: float) -> dict[str, Any]:  # noqa: ARG002
         """The same."""
-        return {"traffic": weights(new)}
+        return {"traffic": weights(new, new["variants"])}
 
     def read(self, state: Properties) -> dict[str, Any]:
         """They are nowhere else."""
@@ -31,13 +32,13 @@ class Weights(Kind):
         """There is nothing to take away."""
 
 
-def weights(properties: Properties) -> dict[str, int]:
-    """The weights of the variants that there are; those that were kept may not know all of them, or more.
+def weights(properties: Properties, variants: Collection[str]) -> dict[str, int]:
+    """The weights of the variants that there are; those of a rollout may not know all of them, or more.
 
     Raises:
         RuntimeError: a variant that gets requests is not there any more.
     """
-    traffic, variants = properties["traffic"], properties["variants"]
+    traffic = properties["traffic"]
     gone = [f"{name} ({share} %)" for name, share in traffic.items() if share and name not in variants]
     if gone:
         raise RuntimeError(
