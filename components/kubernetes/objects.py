@@ -154,6 +154,30 @@ def labels_of(app: str, name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": app, "app.kubernetes.io/instance": name}
 
 
+def service(
+    app: str, name: str, namespace: Input[str], port: int, called: str = "http", protocol: str | None = None
+) -> Manifest:
+    """The address inside the cluster of something that listens on one port.
+
+    Args:
+        app: what it is.
+        name: which one of these; also the name of the Service.
+        namespace: where.
+        port: of the Service.
+        called: the port's name, of the Service and of the container.
+        protocol: what is spoken there, where a gateway has to know.
+    """
+    exposed: Manifest = {"name": called, "port": port, "targetPort": called, "protocol": "TCP"}
+    if protocol:
+        exposed["appProtocol"] = protocol
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta(name, namespace, labels_of(app, name), NOT_AWAITED),
+        "spec": {"type": "ClusterIP", "selector": labels_of(app, name), "ports": [exposed]},
+    }
+
+
 def reference(kind: str, name: Input[str], group: str = "") -> Manifest:
     """A reference with everything in it that the API server would else fill in."""
     return {"group": group, "kind": kind, "name": name}

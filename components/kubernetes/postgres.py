@@ -5,7 +5,7 @@ import secrets
 from pulumi import Input, Output, Resource
 
 from ..spec import Backup, KubernetesSettings, Registry
-from .objects import NOT_AWAITED, Manifest, Object, labels_of, make, meta, safe_container, safe_pod
+from .objects import NOT_AWAITED, Manifest, Object, labels_of, make, meta, safe_container, safe_pod, service
 
 APP = "postgres"
 PORT = 5432
@@ -26,7 +26,7 @@ def database(
     name = f"{registry}-database"
     password = secrets.token_urlsafe(24)
     make(name, secret(registry, host, password), parent, ignore=["stringData"])
-    make(name, service_object(name, host), parent)
+    make(name, service(APP, name, host, PORT, "postgres"), parent)
     make(name, network_policy(name, host), parent)
     return make(name, stateful_set(registry, host, spec, settings), parent, timeout_s=300)
 
@@ -42,20 +42,6 @@ def secret(registry: str, namespace: Input[str], password: str) -> Manifest:
         "metadata": meta(secret_name(registry), namespace, labels_of(APP, name)),
         "type": "Opaque",
         "stringData": {"password": Output.secret(password), "uri": Output.secret(uri)},
-    }
-
-
-def service_object(name: str, namespace: Input[str]) -> Manifest:
-    """The address of the database."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta(name, namespace, labels_of(APP, name), NOT_AWAITED),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": labels_of(APP, name),
-            "ports": [{"name": "postgres", "port": PORT, "targetPort": "postgres", "protocol": "TCP"}],
-        },
     }
 
 

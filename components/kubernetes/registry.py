@@ -14,6 +14,7 @@ from .objects import (
     meta,
     safe_container,
     safe_pod,
+    service,
     unnamed,
 )
 from .postgres import backups, database, secret_name
@@ -54,7 +55,7 @@ def registry(
     if not spec.artifacts:
         make(f"{name}-artifacts", volume_claim(f"{name}-artifacts", host, spec.storage_gib or 10), parent)
     before.append(make(name, service_account(name, host, spec), parent))
-    make(name, service_object(name, host), parent)
+    make(name, service(APP, name, host, PORT, protocol="http"), parent)
     make(name, network_policy(name, host), parent)
     server = make(name, deployment(name, host, spec, settings), parent, after=before, timeout_s=600)
     uri = Output.concat(f"http://{name}.", host, f".svc:{PORT}")
@@ -77,22 +78,6 @@ def service_account(name: str, namespace: Input[str], spec: Registry) -> Manifes
         "kind": "ServiceAccount",
         "metadata": meta(name, namespace, labels_of(APP, name), spec.identity),
         "automountServiceAccountToken": False,
-    }
-
-
-def service_object(name: str, namespace: Input[str]) -> Manifest:
-    """The address of the registry."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta(name, namespace, labels_of(APP, name), NOT_AWAITED),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": labels_of(APP, name),
-            "ports": [
-                {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
-            ],
-        },
     }
 
 

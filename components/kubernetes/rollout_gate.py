@@ -3,7 +3,7 @@
 from pulumi import Input, Output, Resource
 
 from ..spec import KubernetesSettings
-from .objects import NOT_AWAITED, Manifest, checked_name, labels_of, make, meta, safe_container, safe_pod
+from .objects import Manifest, checked_name, labels_of, make, meta, safe_container, safe_pod, service
 from .rollout_job import grant, looks
 
 APP = "rollout-gate"
@@ -23,23 +23,9 @@ def rollout_gate(
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": ["get"]},
     ]
     granted = [make(name, manifest, parent) for manifest in grant(name, namespace, namespace, rights)]
-    front = make(name, service(name, namespace), parent)
+    front = make(name, service(APP, name, namespace, PORT), parent)
     made = make(name, deployment(name, namespace, image, cluster), parent, after=[account, *granted])
     return Output.all(made.urn, front.urn, namespace).apply(lambda all_: f"http://{name}.{all_[2]}:{PORT}")
-
-
-def service(name: str, namespace: Input[str]) -> Manifest:
-    """The address of the gate."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta(name, namespace, labels_of(APP, name), NOT_AWAITED),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": labels_of(APP, name),
-            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
-        },
-    }
 
 
 def deployment(name: str, namespace: Input[str], image: Input[str], cluster: KubernetesSettings) -> Manifest:

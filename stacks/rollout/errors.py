@@ -15,3 +15,7 @@ class BusyError(Exception):
 
 class LeaseLostError(RolloutError):
     """Another driver has taken over; this one must not touch anything any more."""
+
+
+class TerminatedError(BaseException):
+    """SIGTERM, as CI sends it: the lease is given back, and the journal says where to go on."""

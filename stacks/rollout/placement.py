@@ -8,20 +8,21 @@ since is left to the next `pulumi up`.
 import hashlib
 import json
 import os
-import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
-from pulumi import automation
 
 from components.spec import Endpoint, EstateSpec, SpecError, validate
 
 from . import brakes
-from .errors import BusyError, RolloutError
+from .errors import RolloutError
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,6 @@ class Stack(Protocol):
         ...
 
 
-class _Quick(automation.Stack):
-    """A stack whose runs end with the run: three more commands for a summary would cost seconds each."""
-
-    def __init__(self, name: str, workspace: automation.Workspace) -> None:
-        """Without selecting the stack, which would change what the user's own `pulumi` works on."""
-        self.name, self.workspace = name, workspace
-
-    def outputs(self) -> automation.OutputMap:
-        return {}
-
-    def info(self, show_secrets: bool | None = None) -> automation.UpdateSummary:  # noqa: ARG002
-        return automation.UpdateSummary("update", "", {}, "", {}, "succeeded")  # type: ignore[arg-type]
-
-
 class PulumiStack:
     """An endpoint of a stack of the project in a folder."""
 
@@ -107,7 +94,6 @@ class PulumiStack:
         self._file = found / str(settings.get("stackConfigDir", ".")) / f"Pulumi.{stack}.yaml"
         if not self._file.exists():
             raise RolloutError(f"there is no stack {stack}: no file {self._file.relative_to(found)}")
-        self._automation = _Quick(stack, automation.LocalWorkspace(work_dir=str(found)))
         self._routes: list[str] = []
         self.brake: brakes.Brake | None = None
         """Known after `present`, where the platform has one."""
@@ -117,6 +103,12 @@ class PulumiStack:
         digest = hashlib.sha256(backend.encode()).hexdigest()[:8]
         # Of its own for each project, stack and backend: two checkouts may have stacks of one name.
         self.home = journals / f"{self.project}-{stack}-{digest}" / endpoint
+
+    @cached_property
+    def _engine(self) -> "Engine":
+        from .engine import Engine  # it takes a while, and few commands need it
+
+        return Engine(self.folder, self.stack)
 
     @property
     def platform(self) -> str:
@@ -153,11 +145,7 @@ class PulumiStack:
         Raises:
             RolloutError: there is no such endpoint, or no such stack.
         """
-        try:
-            deployment = self._automation.export_stack().deployment or {}
-        except automation.CommandError as error:
-            raise RolloutError(f"stack {self.stack} cannot be read: {_said(error)}") from None
-        resources = deployment.get("resources") or []
+        resources = self._engine.deployment().get("resources") or []
         mine = f"$serving-estate:index:TrafficRoute::{self.endpoint}"
         routes = {one["urn"] for one in resources if one["urn"].endswith(mine)}
         self._routes = [one["urn"] for one in resources if one.get("parent") in routes]
@@ -196,14 +184,7 @@ class PulumiStack:
         try:
             overlay.touch(mode=0o600)  # what the stack file encrypts stays so, the rest is nobody else's
             overlay.write_text(yaml.safe_dump(document, sort_keys=False))
-            self._automation.up(
-                target=self._routes, config_file=str(overlay), message=why[:200], suppress_outputs=True
-            )
-        except automation.ConcurrentUpdateError as error:
-            self._clear(str(error))
-            raise BusyError(_said(error)) from None
-        except automation.CommandError as error:
-            raise RolloutError(f"the engine could not set the weights: {_said(error)}") from None
+            self._engine.up(self._routes, overlay, why)
         finally:
             overlay.unlink(missing_ok=True)
 
@@ -215,26 +196,6 @@ class PulumiStack:
         prefix = f"{self.project}:"
         settings = self._settings()
         return {key: value for key, value in settings.items() if key.startswith(prefix) or ":" not in key}
-
-    def _clear(self, said: str) -> None:
-        """Remove the lock of a run that was killed on this machine; that of a living one is kept."""
-        holders = re.findall(r"created by \S+@(\S+) \(pid (\d+)\)", said)
-        if holders and all(host == socket.gethostname() and not _is_pulumi(pid) for host, pid in holders):
-            self._automation.cancel()
-
-
-def _is_pulumi(pid: str) -> bool:
-    try:
-        return "pulumi" in Path(f"/proc/{pid}/comm").read_text()
-    except OSError:
-        return False
-
-
-def _said(error: Exception) -> str:
-    """What the engine said, without what the SDK adds."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if "error:" in line and "update failed" not in line]
-    return " ".join(told[-3:] or [line for line in lines if line][-3:])[:600]
 
 
 def load_requests(file: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from running_server import Server, infer_body
 
 SECONDS = 120 if os.environ.get("CI") == "true" else 20
 CLIENTS = 4
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS = 0.01
 RELOAD_SECONDS = 1.0
 WARM_UP = 0.3
 """The first share of the samples is not judged: allocators and caches fill."""

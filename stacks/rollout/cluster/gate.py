@@ -5,6 +5,7 @@ its limits at the present weight, `rollback` when there is evidence against it, 
 Everything else is 403: not now. A gate that was started again begins to count anew, so it rather waits.
 """
 
+import argparse
 import json
 import threading
 import time
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from components.spec import SpecError, validate
 from components.spec.rollout import OnTimeout, Rollout
 
-from ..errors import SourceDownError
+from ..errors import RolloutError, SourceDownError
 from ..judge import Evidence, Verdict, Window, judge
 from ..readings import Reading, Snapshot
 from .api import Api, UnreachableError
@@ -153,6 +154,21 @@ class Gate:
 def _nobody(_cluster: str) -> str | None:
     """Flagger's routes have one cluster for both backends: the gateway cannot tell them apart."""
     return None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until it is ended: the command `estate rollout gate`.
+
+    Raises:
+        RolloutError: it cannot listen there.
+    """
+    try:
+        server = serve(Gate(Api()), args.host, args.port)
+    except OSError as error:
+        raise RolloutError(f"cannot listen on {args.host}:{args.port}: {error}; try another --port") from None
+    with server:
+        server.serve_forever()
+    return 0
 
 
 def serve(gate: Gate, host: str, port: int) -> ThreadingHTTPServer:

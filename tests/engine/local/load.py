@@ -35,7 +35,7 @@ class Load:
     """Sends requests for as long as the `with` block lasts, which begins with the first answer."""
 
     def __init__(
-        self, url: str, make: Callable[[], Request], kept: int = 4, new: int = 2, pause: float = 0.004
+        self, url: str, make: Callable[[], Request], kept: int = 4, new: int = 2, pause: float = 0.02
     ) -> None:
         """`kept` and `new` connections at a time; each waits for `pause` seconds between its requests."""
         address = urlsplit(url)

@@ -9,9 +9,14 @@ from tests.engine.local.kills import SEED, killed
 from tests.engine.local.stack import LocalStack
 
 
-@pytest.mark.parametrize("cycle", range(4))
+@pytest.mark.parametrize(
+    "cycle", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long), 3]
+)
 def test_the_next_run_converges(new_stack: LocalStack, cycle: int):
-    """Three kills a cycle: the first up, an edit, the destroy. Four cycles spread them over the runs."""
+    """Three kills a cycle: the first up, an edit, the destroy. Four cycles spread them over the runs.
+
+    Those that are not `long` are the first moments, of the run alone, and the last ones, of its group.
+    """
     stack, moments = new_stack, random.Random(SEED + cycle)
 
     def kill(*arguments: str, longest: float) -> None:

@@ -136,7 +136,7 @@ class Estate:
         return {name: one["weight"] for name, one in variants.items() if one["weight"]}
 
     def load(self, make: Callable[[], Request] = request) -> Load:
-        return Load(self.stack.url(ENDPOINT), make, kept=12, new=2, pause=0.01)
+        return Load(self.stack.url(ENDPOINT), make, kept=6, new=2, pause=0.025)
 
     def wait_for(self, true: Callable[[], Any], what: str, seconds: float = 300) -> Any:
         """Wait for something; what the drivers said is shown where it does not come."""
@@ -153,7 +153,7 @@ def _versions(models: Path) -> dict[str, str]:
         "blue": faults.times(models, 2),
         "good": faults.times(models / "again", 2),
         "wrong": faults.times(models, 3),
-        "slow": faults.slow(models, 6000),
+        "slow": faults.slow(models, 3000),
         "failing": faults.failing(models, 981),  # requests have numbers up to 1000
     }
 

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from stacks.rollout import cli
-from stacks.rollout.errors import LeaseLostError, RolloutError
+from stacks.rollout.errors import LeaseLostError, RolloutError, TerminatedError
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from stacks.rollout.errors import LeaseLostError, RolloutError
         (RolloutError("no such thing; do that instead"), 1, "error: no such thing; do that instead"),
         (LeaseLostError("somebody has taken over"), 4, "somebody has taken over"),
         (KeyboardInterrupt(), 130, "`estate rollout resume tiny` goes on"),
-        (cli._Terminated(), 143, "`estate rollout abort tiny` rolls back"),
+        (TerminatedError(), 143, "`estate rollout abort tiny` rolls back"),
     ],
 )
 def test_how_it_ends_is_told_by_code_and_in_words(
@@ -27,7 +27,7 @@ def test_how_it_ends_is_told_by_code_and_in_words(
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_resume", fail)
+    monkeypatch.setattr(cli, "run", fail)
     assert cli.main(["rollout", "resume", "tiny"]) == code
     assert said in capsys.readouterr().err
 
