@@ -24,9 +24,6 @@ STAMP = layout.CONTAINERD / "imported.json"
 # Programs of the cluster that run in it: an image of its own for each, which holds nothing else.
 PROGRAMS = ("pause", "coredns", "metrics-server", "envoy-gateway", "local-path-provisioner")
 
-# What is not needed for the cluster itself, and large.
-USERS = ("model-server", "mlflow", "postgres")
-
 
 @dataclass(frozen=True)
 class Image:
@@ -64,21 +61,21 @@ def build(built: Mapping[str, Path]) -> dict[str, Image]:
     return images
 
 
-def load(images: Mapping[str, Image], progress: Progress) -> None:
-    """Import what containerd does not have yet."""
+def load(images: Mapping[str, Image], progress: Progress) -> bool:
+    """Import what containerd does not have yet; whether there was any."""
     try:
         have = json.loads(STAMP.read_text())
     except (FileNotFoundError, ValueError):
         have = {}
-    for name, image in images.items():
-        if have.get(name) == image.digest:
-            continue
+    lacking = {name: image for name, image in images.items() if have.get(name) != image.digest}
+    for name, image in lacking.items():
         progress.phase = f"importing the image {name}"
         run(*CTR, "images", "import", "--snapshotter", snapshotter(), image.archive, seconds=600)
         have[name] = image.digest
         half = STAMP.with_suffix(".half")
         half.write_text(json.dumps(have, indent=1) + "\n")
         half.replace(STAMP)
+    return bool(lacking)
 
 
 def _make(image: Image) -> None:

@@ -1,13 +1,14 @@
 """Bringing the cluster up. Every step looks at what is there, so a run that was killed is gone on with."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.local.provider.files import tail
 from components.local.provider.supervisor import Program, Supervisor
 from toolchain.cache import Progress, ToolError, say
 
-from . import addons, binaries, certificates, control_plane, host, images, layout, node
+from . import addons, binaries, certificates, control_plane, host, images, layout, node, store
 from .api import Kubectl, wait
 from .commands import run, succeeds, with_system_path
 
@@ -37,12 +38,10 @@ def up(*, control_plane_only: bool = False) -> None:
         wait("the API server is not ready", kubectl.ready, READY_SECONDS, lambda: _why(supervisor))
         if not control_plane_only:
             progress.phase = "node"
-            _start(supervisor, node.programs(built))
-            _wait_for_containerd()
-            users = {name: image for name, image in archives.items() if name in images.USERS}
-            images.load({name: archives[name] for name in archives if name not in users}, progress)
+            containerd, *others = node.programs(built)
+            _start_containerd(supervisor, containerd, archives, progress)
+            _start(supervisor, others)
             addons.install(supervisor, kubectl, built, progress)
-            images.load(users, progress)  # while the cluster's own parts start
             progress.phase = "waiting until all of it is ready"
             wait(
                 "the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor)
@@ -90,6 +89,21 @@ def _why(supervisor: Supervisor) -> str:
     return "\n".join(told) or f"all its parts run; their logs are in {layout.LOGS}"
 
 
+def _start_containerd(
+    supervisor: Supervisor, program: Program, archives: Mapping[str, images.Image], progress: Progress
+) -> None:
+    """Start it with all images; what it unpacked for the first time is kept while nothing else runs."""
+    is_new = store.lend()
+    _start(supervisor, [program])
+    _wait_for_containerd()
+    if images.load(archives, progress) and is_new:
+        progress.phase = "keeping what was imported"
+        supervisor.remove([program.name])
+        store.keep()
+        _start(supervisor, [program])
+        _wait_for_containerd()
+
+
 def _wait_for_containerd() -> None:
     log = layout.LOGS / "containerd.log"
     wait(
@@ -106,7 +120,3 @@ def _node_ready(kubectl: Kubectl) -> bool:
         return kubectl("get", "node", layout.NODE, f"--output=jsonpath={path}") == "True"
     except ToolError:
         return False
-
-
-def _wait_for_node(supervisor: Supervisor, kubectl: Kubectl) -> None:
-    wait("the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor))
