@@ -70,6 +70,7 @@ class ModelServer(pulumi.CustomResource):
             "runtime": service.runtime,
             "registry": service.registry,
             "replicas": service.replicas,
+            "memory_mib": service.resources.memory_limit_mib,
             "service": None,
             "addresses": None,
         }

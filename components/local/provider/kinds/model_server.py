@@ -22,6 +22,7 @@ class ModelServer(ProcessKind):
             ready_path=spec.ready_path,
             replicas=int(new["replicas"]),
             stop_seconds=spec.stop_seconds,
+            memory_mib=int(new["memory_mib"]) if new.get("memory_mib") else None,
         )
 
     def outputs(self, new: Properties, replicas: list[Replica] | None) -> dict[str, Any]:
