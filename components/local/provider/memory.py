@@ -1,9 +1,9 @@
 """Hold programs to their memory limits, as the kernel holds a container: `python memory.py STATE_FOLDER`.
 
-One such process a stack, under the same supervisor as what it watches. Limits of the kernel's own would need
-rights that a user of a laptop does not have, so it looks once a second: what grows by gigabytes a second is
-caught late. A program counts with all its children, and is killed with them, without a warning; the supervisor
-starts it again as after any other death.
+One such process a stack, under the same supervisor as what it watches. Limits of the kernel's own would
+need rights that a user of a laptop does not have, so it looks once a second: what grows by gigabytes a second
+is caught late. A program counts with all its children, and is killed with them, without a warning. The
+supervisor starts it again as after any other death.
 """
 
 import json
@@ -88,7 +88,8 @@ def _own(process: psutil.Process) -> int:
         with suppress(psutil.Error):
             return int(process.memory_full_info().uss)
         return 0
-    told = {name: rest.split()[0] for name, _, rest in (line.partition(":") for line in text.splitlines()[1:])}
+    fields = (line.split() for line in text.splitlines()[1:])
+    told = {name.rstrip(":"): kib for name, kib, *_ in fields}
     return 1024 * sum(int(told[name]) for name in ("Pss_Anon", "Pss_Shmem"))
 
 
