@@ -99,6 +99,8 @@ class ModelEndpoint(ComponentResource):
                 scaling=endpoint.scaling_of(key),
                 resources=endpoint.resources_of(key),
                 placement=endpoint.placement_of(key),
+                fallback=endpoint.fallback or [],
+                timeout_ms=endpoint.timeout_ms or 30_000,
                 labels={"serving-estate/endpoint": name, "serving-estate/variant": key},
                 prometheus=args.get("prometheus", ""),
                 platform=where,

@@ -71,6 +71,8 @@ class ModelServer(pulumi.CustomResource):
             "registry": service.registry,
             "replicas": service.replicas,
             "memory_mib": service.resources.memory_limit_mib,
+            "fallback": service.fallback_rungs or None,
+            "timeout_ms": service.timeout_ms if service.fallback else None,
             "service": None,
             "addresses": None,
         }

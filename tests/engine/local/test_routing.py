@@ -1,14 +1,17 @@
 """Who answers: by weight, by name, and in the shadow."""
 
 import json
+import urllib.request
 from math import sqrt
 
 import numpy as np
 import tritonclient.grpc
 
+from stacks.rollout.sources.envoy import EnvoyStatistics
 from tests.engine.local.load import Load
 from tests.engine.local.stack import LocalStack, get, wait_until
 from tests.engine.local.tiny import ENDPOINT, MODEL_PATH, ask, configure, request
+from tests.engine.rollout import faults
 
 FACTORS = {"blue": 2, "green": 3}
 
@@ -62,6 +65,34 @@ def test_an_unknown_variant_is_said_to_be_unknown(tiny: LocalStack):
     error = json.loads(text)["error"]
     assert "no variant of the name in header x-variant" in error
     assert "blue, green" in error
+
+
+def test_a_fallback_answers_for_a_model_that_fails_and_says_so(tiny: LocalStack):
+    """The model fails from 501 on, its stand-in from 801 on; a rollout sees all of that as failed."""
+    models = tiny.home / "models"
+    block = {
+        "variants": {"blue": {"model": faults.failing(models, 501)}},
+        "fallback": [{"cached_s": 60}, {"model": faults.failing(models, 801)}, {"value": {"y": [0, 0, 0]}}],
+    }
+    tiny.configure(endpoints={ENDPOINT: block})
+    outputs = tiny.outputs()
+    tiny.up()
+    source = EnvoyStatistics(str(outputs["gateway"]))
+    before = source.read(ENDPOINT, ["blue"]).variants["blue"]
+    url = f"{outputs['endpoints'][ENDPOINT]['url']}{MODEL_PATH}/infer"
+    seen = {}
+    for number in (500, 501, 801):
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [number, 1, 1]}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        asked = urllib.request.Request(url, body, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            data = json.load(answer)["outputs"][0]["data"]
+            seen[number] = (data, answer.headers["x-degraded"], answer.headers["x-variant"])
+    assert seen[500] == ([1000, 2, 2], None, "blue")
+    assert seen[501] == ([1002, 2, 2], f"model; reason=failure; by={ENDPOINT}-fallback-1/1", "blue")
+    assert seen[801] == ([0, 0, 0], f"static; reason=failure; by={ENDPOINT}/1", "blue")
+    after = source.read(ENDPOINT, ["blue"]).variants["blue"].since(before)
+    assert (after.requests, after.failures) == (3, 2)
 
 
 def test_a_shadow_gets_its_share_and_its_answers_reach_nobody(tiny: LocalStack):

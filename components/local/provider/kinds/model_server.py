@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ....runtimes import server
+from ....runtimes import Fallback, server
 from ..processes import Group, Replica
 from .base import UNKNOWN, Properties
 from .process_kind import ProcessKind
@@ -13,7 +13,14 @@ class ModelServer(ProcessKind):
 
     def group(self, new: Properties) -> Group:
         """The runtime's server, told which model to serve."""
-        spec = server(new["runtime"], new["model"], new["served_name"], new["registry"])
+        rungs, timeout_ms = new.get("fallback") or (), new.get("timeout_ms") or 0
+        spec = server(
+            new["runtime"],
+            new["model"],
+            new["served_name"],
+            new["registry"],
+            fallback=Fallback(rungs, timeout_ms / 1000),
+        )
         return Group(
             name=new["name"],
             command=spec.command,
