@@ -97,8 +97,11 @@ def _wrong_timeout(timeout_ms: int) -> Iterator[str]:
 
 
 def _wrong_fallback(rungs: list[FallbackRung]) -> Iterator[str]:
-    for (index, *_), message in wrong_order(rungs):
-        yield f"rung {index} {message}"
+    for index, rung in enumerate(rungs):
+        if rung.variant is not None:
+            yield f"rung {index}: only an endpoint has variants; leave it out"
+    for path, message in wrong_order(rungs):
+        yield f"rung {path[0]} {message}"
 
 
 _RULES: Mapping[str, Rule] = {

@@ -251,6 +251,33 @@ class Endpoint(Spec):
     def _wrong_fallback(self) -> Iterator[Problem]:
         for path, message in wrong_order(self.fallback or []):
             yield ("fallback", *path), message
+        for index, rung in enumerate(self.fallback or []):
+            place = ("fallback", index, "variant")
+            if rung.variant is None:
+                continue
+            if rung.variant not in self.variants:
+                yield place, _no_variant(rung.variant, self.variants)
+            elif len(self.variants) == 1:
+                yield place, f"`{rung.variant}` is the only variant; add the one that it is to stand in for"
+            elif self.rollout:
+                yield (
+                    place,
+                    "a rollout would not see that a variant fails for which another one answers; leave it "
+                    "out: the rollout takes requests away from a variant that fails",
+                )
+
+    @property
+    def stand_in(self) -> str | None:
+        """The variant that answers when another one does not."""
+        return next((rung.variant for rung in self.fallback or [] if rung.variant), None)
+
+    def rungs_of(self, variant: str) -> list[FallbackRung]:
+        """What a variant's own servers answer with: up to the variant that stands in for it, whose servers
+        have the rest."""
+        rungs = self.fallback or []
+        if self.stand_in in (None, variant):
+            return [rung for rung in rungs if rung.variant is None]
+        return rungs[: [rung.variant for rung in rungs].index(self.stand_in)]
 
     @property
     def users(self) -> Users | None:

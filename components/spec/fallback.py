@@ -14,6 +14,11 @@ class FallbackRung(Spec):
     """One thing that answers in a variant's place: exactly one of these fields. Its answers say so in the
     header `x-degraded`."""
 
+    variant: str | None = Field(default=None, examples=["blue"])
+    """Another variant of the endpoint, which the gateway asks: also where no replica is ready. The rungs
+    after it are that variant's, and stand in for it as well. Requests that name their variant do without it.
+    The gateway then sends whatever has failed a second time and never a third: `retries` is not read."""
+
     cached_s: int | None = Field(
         default=None, ge=1, le=604_800, examples=[60], json_schema_extra={"unit": "seconds"}
     )
@@ -64,6 +69,9 @@ def _is_data(data: Any) -> bool:
 
 def wrong_order(rungs: Sequence[FallbackRung]) -> Iterator[Problem]:
     """What is never reached."""
+    others = [index for index, rung in enumerate(rungs) if rung.variant is not None]
+    for index in others[1:]:
+        yield (index, "variant"), "one variant can stand in for the others; leave it out"
     for index, rung in enumerate(rungs[:-1]):
         if rung.value is not None:
             yield (index, "value"), "always answers, so nothing comes after it; make it the last rung"

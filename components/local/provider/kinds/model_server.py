@@ -29,6 +29,7 @@ class ModelServer(ProcessKind):
             ready_path=spec.ready_path,
             replicas=int(new["replicas"]),
             stop_seconds=spec.stop_seconds,
+            told=_told(new.get("variant"), stands_in=bool(new.get("stands_in"))),
             memory_mib=int(new["memory_mib"]) if new.get("memory_mib") else None,
         )
 
@@ -38,3 +39,10 @@ class ModelServer(ProcessKind):
             "service": str(self.groups(new).service(new["name"])),
             "addresses": [f"http://127.0.0.1:{r.ports['http']}" for r in replicas] if replicas else UNKNOWN,
         }
+
+
+def _told(variant: str | None, *, stands_in: bool) -> dict[str, str]:
+    """What clients are told of who answered."""
+    if variant is None:
+        return {}
+    return {"variant": variant, **({"stands-in": f"variant; by={variant}"} if stands_in else {})}
