@@ -18,7 +18,8 @@ color:var(--faint)}
 .chart .y{position:relative}.chart .y span{position:absolute;right:.4rem;transform:translateY(-50%)}
 .chart .plot{position:relative;height:10rem;background:var(--field)}
 .chart svg{position:absolute;inset:0;width:100%;height:100%;display:block}
-.chart .plot span{position:absolute;transform:translate(.2rem,-100%);color:var(--line)}
+.chart .plot span{position:absolute;transform:translate(.2rem,-100%);color:var(--line);white-space:nowrap}
+.chart .plot span.late{transform:translate(-100%,-100%);margin-left:-.2rem}
 .chart .x{grid-column:2;position:relative;height:1.4rem}
 .chart .x span{position:absolute;top:.2rem;transform:translateX(-50%);white-space:nowrap}
 .chart .keys{grid-column:2;display:flex;flex-wrap:wrap;gap:0 1rem}
@@ -76,7 +77,8 @@ class Chart:
         yield "</svg>"
         for at, value, text in self.notes:
             place = f"left:{self._right(at):.4g}%;top:{self._down(value):.4g}%"
-            yield f'<span style="{place}">{html.escape(text)}</span>'
+            style = "late" if self._right(at) > 85 else ""  # it would go over the edge
+            yield f'<span class="{style}" style="{place}">{html.escape(text)}</span>'
         yield '</div><div class="x">'
         for seconds, text in times(self.ended - self.began):
             yield f'<span style="left:{self._right(self.began + seconds):.4g}%">{text}</span>'

@@ -20,15 +20,16 @@ _STYLE = (
 @media(prefers-color-scheme:dark){:root{--text:#dbe2ea;--page:#12171d;--rule:#2b343e;--field:#1a2129;
 --faint:#93a1b0;--line:#6fb0f0;--band:#24405e;--bad:#f2756b}}
 body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:var(--text);
-background:var(--page);overflow-wrap:anywhere}
+background:var(--page);overflow-wrap:break-word}
 h1{font-size:1.5rem;line-height:1.3}h2{font-size:1.1rem;margin:2rem 0 0}p{margin:.3rem 0}
 table{border-collapse:collapse;width:100%;margin-top:.5rem}tr{border-bottom:1px solid var(--rule)}
 td,th{text-align:left;padding:.25rem 1rem .25rem 0;vertical-align:top}th{font-weight:600;max-width:18rem}
-th.short{white-space:nowrap;width:1%}td:last-child{padding-right:0}.faint{color:var(--faint)}
+th.short{white-space:nowrap;width:1%}td{overflow-wrap:anywhere}td:last-child{padding-right:0}.faint{color:var(--faint)}
 .result{display:inline-block;font-size:1rem;padding:.1rem .7rem;border-radius:1rem;color:#fff;
 background:#8a6d00;vertical-align:middle}
 .result.promoted{background:#1a7f4b}.result.rolled-back{background:#b3261e}
-@media(max-width:30rem){body{margin:1rem auto}th.short{white-space:normal}td,th{padding-right:.6rem}}
+@media(max-width:30rem){body{margin:1rem auto}th.short{white-space:normal}
+td,th{padding-right:.6rem}}
 """
     + STYLE
 )
@@ -119,7 +120,7 @@ def _weights(records: Sequence[Record], candidate: str, began: float, ended: flo
     if not any(value for _, value in points):  # it got copies only
         return []
     lines = [("the candidate's share, per cent", "line", [points])]
-    chart = Chart("the candidate's share over time", began, ended, (0, 110), lines, notes=notes)
+    chart = Chart("the candidate's share over time", began, ended, (0, 120), lines, notes=notes)
     return ["<h2>Weights</h2>", chart.html()]
 
 
