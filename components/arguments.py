@@ -87,10 +87,12 @@ def _value(hint: Any, value: Any) -> Any:
     inputs = [part for part in get_args(hint) if not (get_origin(part) or part is type(None))]
     if any(get_origin(part) is pulumi.Output for part in get_args(hint)):  # pulumi.Input[...]
         return value if isinstance(value, pulumi.Output) or isawaitable(value) else _value(inputs[0], value)
-    if _has_output(value) and get_origin(hint) is not dict:
+    if _has_output(value) and get_origin(hint) not in (dict, list):
         raise SpecError([((), "must be known before anything is made; it is the output of another resource")])
     if get_origin(hint) is dict:
         return _map(get_args(hint)[1], value)
+    if get_origin(hint) is list:
+        return _list(get_args(hint)[0], value)
     if issubclass(hint, BaseModel):
         return validate(hint, value)
     if issubclass(hint, Enum):
@@ -111,6 +113,21 @@ def _map(hint: Any, value: Any) -> dict[str, Any]:
             known[str(name)] = _value(hint, item)
         except SpecError as error:
             problems += [((str(name), *path), message) for path, message in error.problems]
+    if problems:
+        raise SpecError(problems)
+    return known
+
+
+def _list(hint: Any, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise SpecError([((), f"must be a list, got {_shown(value)}")])
+    problems: list[Problem] = []
+    known = []
+    for index, item in enumerate(value):
+        try:
+            known.append(_value(hint, item))
+        except SpecError as error:
+            problems += [((index, *path), message) for path, message in error.problems]
     if problems:
         raise SpecError(problems)
     return known

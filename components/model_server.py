@@ -10,7 +10,8 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 from .arguments import Rule, checked
 from .autoscaler import Autoscaler
 from .platform import ModelService, platform
-from .spec import KubernetesSettings, Placement, PlatformName, Resources, Runtime, Scaling
+from .spec import FallbackRung, KubernetesSettings, Placement, PlatformName, Resources, Runtime, Scaling
+from .spec.fallback import wrong_order
 from .spec.sources import wrong_model
 
 
@@ -45,6 +46,13 @@ class ModelServerArgs(TypedDict):
 
     placement: NotRequired[Placement]
     """Where they may run."""
+
+    fallback: NotRequired[list[FallbackRung]]
+    """What answers when the model fails, is too slow, or has too much to do: the first of these that can."""
+
+    timeout_ms: NotRequired[int]
+    """When whoever asks has given up, in milliseconds from 1 to 3,600,000: what `fallback` has to keep to;
+    30,000 where it is left out."""
 
     image: NotRequired[Input[str]]
     """The container image, where there are containers; `kubernetes.images.model_server` where it is left
@@ -83,10 +91,25 @@ def _wrong_served_name(name: str) -> Iterator[str]:
         )
 
 
+def _wrong_timeout(timeout_ms: int) -> Iterator[str]:
+    if not 1 <= timeout_ms <= 3_600_000:
+        yield f"must be between 1 and 3,600,000 milliseconds, got {timeout_ms}"
+
+
+def _wrong_fallback(rungs: list[FallbackRung]) -> Iterator[str]:
+    for index, rung in enumerate(rungs):
+        if rung.variant is not None:
+            yield f"rung {index}: only an endpoint has variants; leave it out"
+    for path, message in wrong_order(rungs):
+        yield f"rung {path[0]} {message}"
+
+
 _RULES: Mapping[str, Rule] = {
     "model": wrong_model,
     "served_name": _wrong_served_name,
     "replicas": _wrong_replicas,
+    "timeout_ms": _wrong_timeout,
+    "fallback": _wrong_fallback,
 }
 
 
@@ -122,6 +145,8 @@ class ModelServer(ComponentResource):
             placement=args.get("placement") or Placement(),
             kubernetes=cluster,
             labels=args.get("labels", {}),
+            fallback=args.get("fallback", []),
+            timeout_ms=args.get("timeout_ms", 30_000),
             image=args.get("image") or (cluster.images.model_server if cluster.images else None) or "",
             replicas_are_owned=args.get("replicas_are_owned", False),
             registry_login=args.get("registry_login"),

@@ -4,15 +4,16 @@ The components say what is made and how its parts are wired; a platform says out
 that pass between its parts (`host`, `service`, `gateway`) are text that only the platform reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from pulumi import Input, Output, Resource
 
 from .spec import (
     Endpoint,
+    FallbackRung,
     GatewaySettings,
     GpuSettings,
     KubernetesSettings,
@@ -43,12 +44,21 @@ class ModelService:
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     labels: Mapping[str, str] = field(default_factory=dict)
     """What it belongs to, where a platform can write that down."""
+    fallback: Sequence[FallbackRung] = ()
+    """What answers when the model does not, from the first to the last."""
+    timeout_ms: int = 30_000
+    """When whoever asks has given up."""
     image: Input[str] = ""
     """The container image, where there are containers."""
     replicas_are_owned: bool = False
     """Whether somebody else sets the number of replicas at run time."""
     registry_login: str | None = None
     """Where the login for the registry is kept, where it asks for one."""
+
+    @property
+    def fallback_rungs(self) -> list[dict[str, Any]]:
+        """`fallback` as plain data."""
+        return [rung.model_dump(exclude_none=True) for rung in self.fallback]
 
     @property
     def replicas(self) -> int:

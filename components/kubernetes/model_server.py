@@ -19,7 +19,7 @@ from pulumi import Input, Output, Resource
 
 from ..arguments import ArgumentsError
 from ..platform import ModelService, ServerParts
-from ..runtimes import Listen, Server, server
+from ..runtimes import Fallback, Listen, Server, server
 from ..spec import Placement, Resources
 from .objects import (
     NOT_AWAITED,
@@ -90,7 +90,8 @@ def run(service: ModelService, model: str, served_name: str, registry: str) -> S
             )
         model = _MODEL_PLACE
     listen = Listen("0.0.0.0", float(service.kubernetes.drain_s or 8))  # noqa: S104  the pod's own address
-    return server(service.runtime, model, served_name, registry, listen)
+    fallback = Fallback(service.fallback_rungs, service.timeout_ms / 1000)
+    return server(service.runtime, model, served_name, registry, listen, fallback)
 
 
 def settings_files(told: Server) -> dict[str, str]:

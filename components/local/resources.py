@@ -70,6 +70,11 @@ class ModelServer(pulumi.CustomResource):
             "runtime": service.runtime,
             "registry": service.registry,
             "replicas": service.replicas,
+            "variant": service.labels.get("serving-estate/variant"),
+            "stands_in": "serving-estate/stands-in" in service.labels,
+            "memory_mib": service.resources.memory_limit_mib,
+            "fallback": service.fallback_rungs or None,
+            "timeout_ms": service.timeout_ms if service.fallback else None,
             "service": None,
             "addresses": None,
         }
@@ -115,6 +120,7 @@ class Route(pulumi.CustomResource):
             "pin_header": endpoint.pin_header,
             "timeout_ms": endpoint.timeout_ms,
             "retries": endpoint.retries,
+            "stand_in": endpoint.stand_in,
             "url": None,
             "grpc": None,
         }

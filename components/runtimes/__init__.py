@@ -6,16 +6,24 @@ what to do with them (a process, a container) is the platform's affair.
 
 from collections.abc import Callable, Mapping
 
-from .base import Listen, Server
+from .base import Fallback, Listen, Server
 from .bundled import bundled
 
 # The names are those of `components.spec.endpoint.Runtime`; a test holds the two together.
-RUNTIMES: Mapping[str, Callable[[str, str, str, Listen], Server]] = {"bundled": bundled}
+RUNTIMES: Mapping[str, Callable[[str, str, str, Listen, Fallback], Server]] = {"bundled": bundled}
 
 _LOOPBACK = Listen()
+_NOTHING = Fallback()
 
 
-def server(runtime: str, model: str, served_name: str, registry: str, listen: Listen = _LOOPBACK) -> Server:
+def server(
+    runtime: str,
+    model: str,
+    served_name: str,
+    registry: str,
+    listen: Listen = _LOOPBACK,
+    fallback: Fallback = _NOTHING,
+) -> Server:
     """The server that `runtime` runs for one model.
 
     Args:
@@ -24,8 +32,9 @@ def server(runtime: str, model: str, served_name: str, registry: str, listen: Li
         served_name: the name under which clients ask for it.
         registry: the MLflow tracking URI that `models:/` addresses are looked up at, or empty.
         listen: how it listens; on loopback where nothing is said.
+        fallback: what answers when the model does not.
     """
-    return RUNTIMES[runtime](model, served_name, registry, listen)
+    return RUNTIMES[runtime](model, served_name, registry, listen, fallback)
 
 
-__all__ = ["RUNTIMES", "Listen", "Server", "server"]
+__all__ = ["RUNTIMES", "Fallback", "Listen", "Server", "server"]

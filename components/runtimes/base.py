@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Server:
     ports: Sequence[str] = ("http", "grpc")
     stop_seconds: float = 30
     """How long it may take after SIGTERM to finish the requests it holds."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """What answers when the model does not."""
+
+    rungs: Sequence[Mapping[str, Any]] = ()
+    """From the first to the last: of the fields of `components.spec.FallbackRung`, the one that is given."""
+    timeout_s: float = 30.0
+    """When whoever asks has given up: the last rung must have answered before."""
 
 
 @dataclass(frozen=True)

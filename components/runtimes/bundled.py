@@ -1,11 +1,13 @@
 """The project's own model server, `serving_image/`."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from .base import Listen, Server
+from .base import Fallback, Listen, Server
 
 
-def bundled(model: str, served_name: str, registry: str, listen: Listen) -> Server:
+def bundled(model: str, served_name: str, registry: str, listen: Listen, fallback: Fallback) -> Server:
     """`model-server serve` with a settings file."""
     settings = {
         # It keeps answering for a moment after SIGTERM, until the gateway has stopped sending.
@@ -18,7 +20,7 @@ def bundled(model: str, served_name: str, registry: str, listen: Listen) -> Serv
             **({"tells_answers": True} if listen.host == "127.0.0.1" else {}),
         },
         "registry": {"tracking_uri": registry} if registry else {},
-        "models": [{"name": served_name, "source": model}],
+        **_models(model, served_name, fallback),
     }
     return Server(
         command=["model-server", "serve", "--config", "@dir@/settings.yaml"],
@@ -29,3 +31,29 @@ def bundled(model: str, served_name: str, registry: str, listen: Listen) -> Serv
             .replace('"@grpc@"', "@grpc@")
         },
     )
+
+
+def _models(model: str, served_name: str, fallback: Fallback) -> dict[str, Any]:
+    """The model with what stands in for it."""
+    served: dict[str, Any] = {"name": served_name, "source": model}
+    if not fallback.rungs:
+        return {"models": [served]}
+    others = [rung["model"] for rung in fallback.rungs if "model" in rung]
+    names = {source: f"{served_name[:100]}-fallback-{number}" for number, source in enumerate(others, 1)}
+    served["fallback"] = {"rungs": [_rung(rung, names) for rung in fallback.rungs]}
+    served["timeout_seconds"] = fallback.timeout_s
+    if any("cached_s" in rung for rung in fallback.rungs):
+        served["cache"] = {"ttl_seconds": 0}  # a model that can answer, does
+    return {
+        "models": [served, *({"name": name, "source": source} for source, name in names.items())],
+        "default_model": served_name,
+    }
+
+
+def _rung(rung: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A rung in the server's words."""
+    if "model" in rung:
+        return {"model": names[rung["model"]]}
+    if "cached_s" in rung:
+        return {"cached_seconds": rung["cached_s"]}
+    return dict(rung)

@@ -5,6 +5,7 @@ from .base import Problem, Spec, dotted, near_miss
 from .endpoint import Endpoint, Runtime, Shadow, Variant
 from .errors import SpecError, validate
 from .estate import EstateSpec, PlatformName
+from .fallback import FallbackRung
 from .gateway import GatewaySettings, Tls
 from .gateway_classes import GatewayClass
 from .gpu import GpuSettings, MigStrategy
@@ -23,6 +24,7 @@ __all__ = [
     "Effect",
     "Endpoint",
     "EstateSpec",
+    "FallbackRung",
     "GatewayClass",
     "GatewaySettings",
     "GpuSettings",

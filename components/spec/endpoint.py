@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from .access import Access, Protection, RateLimit
 from .base import Problem, Spec, in_yaml, near_miss, reject
+from .fallback import FallbackRung, wrong_order
 from .names import VARIANT, wrong_name
 from .resources import Placement, Resources
 from .rollout import Rollout, Users, wrong_rollout
@@ -150,6 +151,13 @@ class Endpoint(Spec):
     placement: Placement | None = Field(default=None, examples=[{"node_labels": {"pool": "serving"}}])
     """Where replicas of a variant may run that does not say its own; anywhere where nothing is said."""
 
+    fallback: list[FallbackRung] | None = Field(
+        default=None, min_length=1, max_length=8, examples=[[{"cached_s": 60}, {"value": {"y": 0}}]]
+    )
+    """What answers in a variant's place when its model fails, is too slow, or has too much to do: the first
+    of these that can. Of the time that a request has left, a fifth is kept for them. What is wrong with a
+    request itself is answered as ever."""
+
     slo: Slo | None = Field(default=None, examples=[{"latency_p99_ms": 100, "error_rate": 0.001}])
     """What the endpoint promises."""
 
@@ -171,6 +179,7 @@ class Endpoint(Spec):
             *self._wrong_shadow(),
             *self._wrong_pin(),
             *self._wrong_affinity(),
+            *self._wrong_fallback(),
         )
         reject([*own, *rollout])
         return self
@@ -238,6 +247,37 @@ class Endpoint(Spec):
                 "a rollout says itself whether users stay with their variant; leave it out, and see "
                 "`rollout.users`",
             )
+
+    def _wrong_fallback(self) -> Iterator[Problem]:
+        for path, message in wrong_order(self.fallback or []):
+            yield ("fallback", *path), message
+        for index, rung in enumerate(self.fallback or []):
+            place = ("fallback", index, "variant")
+            if rung.variant is None:
+                continue
+            if rung.variant not in self.variants:
+                yield place, _no_variant(rung.variant, self.variants)
+            elif len(self.variants) == 1:
+                yield place, f"`{rung.variant}` is the only variant; add the one that it is to stand in for"
+            elif self.rollout:
+                yield (
+                    place,
+                    "a rollout would not see that a variant fails for which another one answers; leave it "
+                    "out: the rollout takes requests away from a variant that fails",
+                )
+
+    @property
+    def stand_in(self) -> str | None:
+        """The variant that answers when another one does not."""
+        return next((rung.variant for rung in self.fallback or [] if rung.variant), None)
+
+    def rungs_of(self, variant: str) -> list[FallbackRung]:
+        """What a variant's own servers answer with: up to the variant that stands in for it, whose servers
+        have the rest."""
+        rungs = self.fallback or []
+        if self.stand_in in (None, variant):
+            return [rung for rung in rungs if rung.variant is None]
+        return rungs[: [rung.variant for rung in rungs].index(self.stand_in)]
 
     @property
     def users(self) -> Users | None:

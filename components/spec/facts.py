@@ -106,6 +106,8 @@ def _type(kind: Any) -> str:
         return f"list of {_type(get_args(kind)[0])}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(f"`{value}`" for value in choices(kind))
+    if kind is Any:
+        return "data"
     return _SIMPLE.get(kind) or str(kind.__name__)
 
 

@@ -55,6 +55,7 @@ class Feature(Enum):
     WAKE = "wake"
     VARIANT_HEADER = "variant header"
     UNKNOWN_PIN = "unknown pin"
+    STAND_IN = "stand in"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ CLASSES: Mapping[GatewayClass, Class] = {
     GatewayClass.ENVOY: Class(
         "Envoy Gateway",
         "envoy-gateway",
-        frozenset(Feature),
+        frozenset(Feature) - {Feature.STAND_IN},
         parameters=("gateway.envoyproxy.io", "EnvoyProxy"),
         in_cluster=True,
         most_variants=14,  # a rule more, for a pin that names nobody
@@ -174,6 +175,12 @@ def unsupported(endpoint: Endpoint, name: GatewayClass) -> Iterator[Problem]:
                 f"{who} do not do this by the Gateway API; leave it out and use their own policies, or use "
                 "class envoy",
             )
+    if endpoint.stand_in and Feature.STAND_IN not in has:
+        yield (
+            ("fallback",),
+            f"{who} cannot ask another variant when one fails and say who answered; leave `variant` out: the "
+            "other rungs are the servers' own",
+        )
     protection = endpoint.protection
     for field_name, feature in (("max_requests", Feature.BREAKER), ("eject_after_errors", Feature.OUTLIERS)):
         if protection and getattr(protection, field_name) and feature not in has:

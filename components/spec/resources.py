@@ -8,7 +8,8 @@ from .base import Spec, reject
 
 
 class Resources(Spec):
-    """What one replica is given. `platform: local` shares the machine among all and reads none of it."""
+    """What one replica is given. `platform: local` shares the machine among all: of this it reads
+    `memory_mib`, where somebody has written it down, and kills a replica that holds more."""
 
     cpu: float | None = Field(
         default=0.25, ge=0.01, le=512, examples=[2.0], json_schema_extra={"unit": "cores"}
@@ -56,6 +57,11 @@ class Resources(Spec):
         if self.gpu_claim and (self.gpus or self.mig):
             reject([(("gpu_claim",), "asks for a device in another way; leave out `gpus` and `mig`")])
         return self
+
+    @property
+    def memory_limit_mib(self) -> int | None:
+        """The memory limit that somebody has written down; the default is for where all is reserved."""
+        return self.memory_mib if "memory_mib" in self.model_fields_set else None
 
     @property
     def cpu_most(self) -> float:

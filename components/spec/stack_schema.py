@@ -115,7 +115,7 @@ def _kind(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, Enum):
         docs = choices(kind)
         return {"type": "string", "enum": [*docs], "enumDescriptions": [*docs.values()]}
-    return {"type": _SIMPLE[kind]}
+    return {} if kind is Any else {"type": _SIMPLE[kind]}
 
 
 if __name__ == "__main__":

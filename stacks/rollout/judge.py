@@ -201,7 +201,7 @@ def _latency(limits: LatencyAnalysis, window: Window, alpha: float, each: float)
 
 
 def _outcome(limits: OutcomeAnalysis, window: Window, alpha: float, each: float) -> Check:
-    lowest, limit = limits.lowest or 0.0, -(limits.max_decrease or 0.0)
+    lowest, limit = limits.lowest or 0.0, 0.0 - (limits.max_decrease or 0.0)  # never -0
     highest = 1.0 if limits.highest is None else limits.highest
     ours, theirs = window.outcomes.get("candidate", []), window.outcomes.get("stable", [])
     gap = mean_difference(ours, theirs, alpha, lowest, highest)

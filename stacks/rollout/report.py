@@ -2,25 +2,37 @@
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
+from .chart import STYLE, Chart, Points
 from .compared import Compared
 from .errors import RolloutError
 from .journal import Record
 from .notify import sentence
-from .state import fold
+from .state import State, fold
 
-_WIDTH, _HEIGHT, _LEFT, _TOP = 760, 180, 60, 14
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse;width:100%}tr{border-bottom:1px solid #e3e8ee}
-td,th{text-align:left;padding:.25rem .6rem .25rem 0;vertical-align:top}
-.result{display:inline-block;padding:.1rem .6rem;border-radius:1rem;color:#fff}
-svg text{font:11px system-ui,sans-serif;fill:#5b6876}
+_STYLE = (
+    """
+:root{color-scheme:light dark;--text:#1d2733;--page:#fff;--rule:#e3e8ee;--field:#f6f8fa;--faint:#5b6876;
+--line:#2b6cb0;--band:#c9dcf1;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--text:#dbe2ea;--page:#12171d;--rule:#2b343e;--field:#1a2129;
+--faint:#93a1b0;--line:#6fb0f0;--band:#24405e;--bad:#f2756b}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:var(--text);
+background:var(--page);overflow-wrap:break-word}
+h1{font-size:1.5rem;line-height:1.3}h2{font-size:1.1rem;margin:2rem 0 0}p{margin:.3rem 0}
+table{border-collapse:collapse;width:100%;margin-top:.5rem}tr{border-bottom:1px solid var(--rule)}
+td,th{text-align:left;padding:.25rem 1rem .25rem 0;vertical-align:top}th{font-weight:600;max-width:18rem}
+th.short{white-space:nowrap;width:1%}td{overflow-wrap:anywhere}td:last-child{padding-right:0}.faint{color:var(--faint)}
+.result{display:inline-block;font-size:1rem;padding:.1rem .7rem;border-radius:1rem;color:#fff;
+background:#8a6d00;vertical-align:middle}
+.result.promoted{background:#1a7f4b}.result.rolled-back{background:#b3261e}
+@media(max-width:30rem){body{margin:1rem auto}th.short{white-space:normal}
+td,th{padding-right:.6rem}}
 """
+    + STYLE
+)
 
 _UNITS = {
     "errors": "points more of the requests failed than of the stable variant's",
@@ -42,12 +54,11 @@ def report(records: Sequence[Record]) -> str:
     if state is None:
         raise RolloutError("there is no rollout to report on; begin one with `estate rollout start`")
     result = state.result.value if state.result else state.phase.value
-    colour = {"promoted": "#1a7f4b", "rolled back": "#b3261e"}.get(result, "#8a6d00")
     began, ended = float(records[0]["at"]), float(records[-1]["at"])
     facts = {
         "candidate": f"{state.candidate}: {state.models[state.candidate]}",
         "stable variant": f"{state.stable}: {state.models[state.stable]}",
-        "began": f"{_when(began)}, by {records[0]['who']}",
+        "began": f"{time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(began))}, by {records[0]['who']}",
         "took": f"{ended - began:.0f} s",
         "why": state.why or "it is not over",
         "affected": f"{state.affected.requests} requests of the candidate, {state.affected.failures} failed",
@@ -60,18 +71,20 @@ def report(records: Sequence[Record]) -> str:
         )
     parts = [
         f"<h1>{_text(state.endpoint)}: {_text(state.rollout.kind.value)} rollout {_text(state.id)} "
-        f'<span class="result" style="background:{colour}">{_text(result)}</span></h1>',
-        _table(facts),
-        "<h2>Weights</h2>",
-        _weights(records, state.candidate, began, ended),
+        f'<span class="result {_text(result).replace(" ", "-")}">{_text(result)}</span></h1>',
+        _table(facts.items(), "short"),
+        *_weights(records, state.candidate, began, ended),
         *_evidence(records, began, ended),
         *_agreement(records),
         *_answers(records),
         "<h2>What happened</h2>",
-        _table({_when(record["at"]): text for record in records if (text := sentence(record, state))}),
+        _table(_happened(records, state), "short"),
     ]
     title = _text(f"Rollout {state.id}")
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE}</style>"
+    )
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
 
@@ -79,57 +92,95 @@ def _text(value: object) -> str:
     return html.escape(str(value))
 
 
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+def _happened(records: Sequence[Record], state: State) -> Iterable[tuple[str, str]]:
+    for record in records:
+        if text := sentence(record, state):
+            at = float(record["at"])
+            when = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+            yield when, text.removeprefix(f"{state.endpoint}: ")
 
 
-def _table(rows: dict[str, str]) -> str:
-    lines = [f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in rows.items()]
+def _table(rows: Iterable[tuple[str, str]], style: str = "") -> str:
+    lines = [f'<tr><th class="{style}">{_text(key)}</th><td>{_text(value)}</td></tr>' for key, value in rows]
     return f"<table>{''.join(lines)}</table>"
 
 
-Points = list[tuple[float, float]]
-
-
-def _weights(records: Sequence[Record], candidate: str, began: float, ended: float) -> str:
+def _weights(records: Sequence[Record], candidate: str, began: float, ended: float) -> list[str]:
     share = float(records[0]["weights"].get(candidate, 0))
-    points: Points = [(began, share)]
+    points: list[tuple[float, float]] = [(began, share)]
+    notes = []
     for record in records:
         if record["event"] in ("moved", "braked"):
             now = float(record["weights"].get(candidate, 0))
             points += [(record["at"], share), (record["at"], now)]
+            if now != share and now:
+                notes.append((record["at"], now, f"{now:g} %"))
             share = now
     points.append((ended, share))
-    return _chart(began, ended, [("the candidate's share, per cent", points, "#2b6cb0")], (0, 100))
+    if not any(value for _, value in points):  # it got copies only
+        return []
+    lines = [("the candidate's share, per cent", "line", [points])]
+    chart = Chart("the candidate's share over time", began, ended, (0, 120), lines, notes=notes)
+    return ["<h2>Weights</h2>", chart.html()]
+
+
+Checks = Sequence[tuple[float, dict[str, Any]]]
+"""What one check said, and when."""
 
 
 def _evidence(records: Sequence[Record], began: float, ended: float) -> list[str]:
+    steps = [float(record["at"]) for record in records if record["event"] == "counting"]
     rows: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for record in records:
         for check in (record.get("evidence") or {}).get("checks", []):
             rows.setdefault(check["name"], []).append((record["at"], check))
     parts = []
     for name, found in rows.items():
+        span = _span(found)
+        if span is None:
+            continue
+        # Each step is an experiment of its own: nothing leads from one to the next.
+        runs = [list(run) for _, run in groupby(found, lambda one: sum(step <= one[0] for step in steps))]
         lines = [
-            (label, [(at, check[key]) for at, check in found if key in check], colour)
-            for key, label, colour in (
-                ("low", "lower end", "#7aa7d9"),
-                ("high", "upper end", "#7aa7d9"),
-                ("estimate", "estimate", "#2b6cb0"),
-                ("limit", "allowed", "#b3261e"),
-            )
+            (label, style, [points for run in runs if (points := _points(run, key))])
+            for label, style, key in (("estimate", "line", "estimate"), ("allowed", "limit", "limit"))
         ]
-        values = sorted(value for _, points, _ in lines for _, value in points)
-        if values:
-            # Early intervals are so wide that nothing else would be seen.
-            low, high = values[len(values) // 20], values[-1 - len(values) // 20]
-            room = (high - low or 1) * 0.1
-            parts += [
-                f"<h2>Evidence: {_text(name)}</h2><p>{_text(_UNITS.get(name, ''))}</p>",
-                _chart(began, ended, lines, (low - room, high + room)),
-                f"<p>{_text(found[-1][1]['text'])}</p>",
-            ]
+        chart = Chart(f"{name} over time", began, ended, span, lines, _band(runs, span), steps[1:])
+        parts += [
+            f'<h2>Evidence: {_text(name)}</h2><p class="faint">{_text(_UNITS.get(name, ""))}</p>',
+            chart.html(),
+            f"<p>{_text(found[-1][1]['text'])}</p>",
+        ]
     return parts
+
+
+def _points(run: Checks, key: str) -> Points:
+    return [(at, check[key]) for at, check in run if key in check]
+
+
+def _span(found: Checks) -> tuple[float, float] | None:
+    """What is worth showing: early intervals are so wide that nothing else would be seen beside them."""
+    keys = ("low", "high", "estimate", "limit")
+    values = sorted(check[key] for _, check in found for key in keys if key in check)
+    if not values:
+        return None
+    last = [found[-1][1][key] for key in ("low", "estimate", "limit") if key in found[-1][1]]
+    low = min(values[len(values) // 20], *last)
+    high = max(values[-1 - len(values) // 20], *last)
+    room = (high - low or abs(high) or 1) * 0.1
+    return low - room, high + room
+
+
+def _band(runs: Sequence[Checks], span: tuple[float, float]) -> list[tuple[Points, Points]]:
+    """The intervals; one that is open to a side goes up to the edge."""
+    return [
+        (
+            [(at, check.get("low", span[0])) for at, check in run],
+            [(at, check.get("high", span[1])) for at, check in run],
+        )
+        for run in runs
+        if any(check.get("low") != check.get("high") for _, check in run)
+    ]
 
 
 def _agreement(records: Sequence[Record]) -> list[str]:
@@ -143,7 +194,7 @@ def _agreement(records: Sequence[Record]) -> list[str]:
         **{why: f"{count} times" for why, count in last["reasons"].items()},
         **{f"slice {name}": f"{good} of {total} agree" for name, good, total in last["slices"]},
     }
-    return ["<h2>Answers compared</h2>", _table(rows)]
+    return ["<h2>Answers compared</h2>", _table(rows.items())]
 
 
 def _answers(records: Sequence[Record]) -> list[str]:
@@ -164,7 +215,7 @@ def _answers(records: Sequence[Record]) -> list[str]:
                 f"slice {name}": f"{good} of {total} agree" for name, good, total in pairs.worst_slices()[:20]
             },
         }
-        parts += ["<h2>Answers to the same requests</h2>", _table(rows)]
+        parts += ["<h2>Answers to the same requests</h2>", _table(rows.items())]
     kinds = last.predictions
     if kinds.candidate and kinds.stable and not kinds.is_ordered:
         totals = kinds.candidate.total(), kinds.stable.total()
@@ -173,36 +224,5 @@ def _answers(records: Sequence[Record]) -> list[str]:
             f"{kinds.stable[name] / totals[1]:.1%}"
             for name, _ in (kinds.candidate + kinds.stable).most_common(20)
         }
-        parts += ["<h2>What was predicted</h2>", _table(rows)]
+        parts += ["<h2>What was predicted</h2>", _table(rows.items())]
     return parts
-
-
-def _chart(
-    began: float, ended: float, lines: list[tuple[str, Points, str]], span: tuple[float, float]
-) -> str:
-    low, high = span
-    width, height = _WIDTH - _LEFT - 10, _HEIGHT - _TOP - 24
-    seconds = max(ended - began, 1e-9)
-
-    def place(at: float, value: float) -> str:
-        x = _LEFT + width * (at - began) / seconds
-        y = _TOP + height * (1 - (min(max(value, low), high) - low) / (high - low))
-        return f"{x:.1f},{y:.1f}"
-
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" width="100%">',
-        f'<rect x="{_LEFT}" y="{_TOP}" width="{width}" height="{height}" fill="#f6f8fa"/>',
-    ]
-    for part in (0.0, 0.5, 1.0):
-        y, x = _TOP + height * (1 - part), _LEFT + width * part
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">')
-        parts.append(f"{low + (high - low) * part:.4g}</text>")
-        parts.append(
-            f'<text x="{x:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">{seconds * part:.0f} s</text>'
-        )
-    for index, (label, points, colour) in enumerate(lines):
-        path = " ".join(place(at, value) for at, value in points)
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{path}"/>')
-        parts.append(f'<text x="{_LEFT + 8 + 130 * index}" y="{_TOP - 3}" style="fill:{colour}">')
-        parts.append(f"{_text(label)}</text>")
-    return "".join([*parts, "</svg>"])

@@ -22,6 +22,20 @@ BUFFER_BYTES = 32 * 1024 * 1024
 LATENCY_EDGES_MS = tuple(round(0.5 * 1.1**power, 4) for power in range(124))
 
 _TYPE = "type.googleapis.com/envoy"
+_NO_BREAKERS: Json = {
+    "thresholds": [
+        {
+            "max_connections": 65536,
+            "max_pending_requests": 65536,
+            "max_requests": 65536,
+            "max_retries": 1024,
+        }
+    ]
+}
+# Under this name replicas say whose they are, which a route can tell clients.
+_METADATA = "serving-estate"
+# Not before the last replica of a variant is unable does another one get its requests.
+_ALL_OR_NOTHING = 10_000
 # One of the two protocols a variant speaks, and the port of its process group.
 _PROTOCOLS = ("http", "grpc")
 # The Open Inference Protocol's, which all runtimes answer on their port for REST.
@@ -57,13 +71,49 @@ def endpoint_file(service: Path, port: str) -> Path:
     return service.with_name(f"{service.name}.{port}.json")
 
 
-def clusters(endpoint: str, services: Mapping[str, str]) -> list[Json]:
-    """A cluster for each variant and protocol; `services` are the variants' process groups."""
-    return [
+def clusters(endpoint: str, services: Mapping[str, str], stand_in: str | None = None) -> list[Json]:
+    """A cluster for each variant and protocol, and one more for each that another variant stands in for.
+
+    Args:
+        endpoint: its name.
+        services: the variants' process groups.
+        stand_in: the variant that answers when another one does not, or None.
+    """
+    own = [
         _cluster(cluster_name(endpoint, variant, protocol), endpoint_file(Path(service), protocol), protocol)
         for variant, service in services.items()
         for protocol in _PROTOCOLS
     ]
+    if stand_in is None:
+        return own
+    others = [variant for variant in services if variant != stand_in]
+    return [
+        *own,
+        *(_backed(endpoint, name, stand_in, protocol) for name in others for protocol in _PROTOCOLS),
+    ]
+
+
+def _backed_name(endpoint: str, variant: str, stand_in: str, protocol: str) -> str:
+    return f"{cluster_name(endpoint, variant, protocol)}/{stand_in}"
+
+
+def _backed(endpoint: str, variant: str, stand_in: str, protocol: str) -> Json:
+    """First the variant's replicas; those of its stand-in where none of them is ready, or one has failed."""
+    return {
+        "@type": f"{_TYPE}.config.cluster.v3.Cluster",
+        "name": _backed_name(endpoint, variant, stand_in, protocol),
+        "connect_timeout": "1s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {
+            "name": "envoy.clusters.aggregate",
+            "typed_config": {
+                "@type": f"{_TYPE}.extensions.clusters.aggregate.v3.ClusterConfig",
+                "clusters": [cluster_name(endpoint, name, protocol) for name in (variant, stand_in)],
+            },
+        },
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": _NO_BREAKERS,
+    }
 
 
 def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
@@ -92,16 +142,7 @@ def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
         # Never ask those that are known to be unable, not even when most of them are.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         # The server bounds its own queue and says 429 or 503; the gateway must not do it first.
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": 65536,
-                    "max_pending_requests": 65536,
-                    "max_requests": 65536,
-                    "max_retries": 1024,
-                }
-            ]
-        },
+        "circuit_breakers": _NO_BREAKERS,
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -160,6 +201,7 @@ def route_configuration(
     timeout_seconds: float,
     retries: int,
     users: Mapping[str, str] | None = None,
+    stand_in: str | None = None,
 ) -> Json:
     """The weights, pins and mirror of one endpoint.
 
@@ -173,6 +215,8 @@ def route_configuration(
         retries: how often a request may be sent again after a connection failed or was reset.
         users: `{"header": name}` or `{"cookie": name}` of what tells users apart, who then stay with their
             variant for as long as the weights do; None to divide requests one by one.
+        stand_in: the variant that answers when another one does not, or None. Not for who asks for a variant
+            by name.
     """
     common: Json = {"timeout": f"{timeout_seconds:g}s", "retry_policy": _retry_policy(retries)}
     pins: list[Json] = []
@@ -182,7 +226,9 @@ def route_configuration(
             pinned: Json = {"name": pin_header, "string_match": {"exact": variant}}
             action = common | _split(endpoint, {variant: 100}, protocol)
             pins.append({"match": _match(protocol, [pinned]), "route": action})
-        action = common | _split(endpoint, weights, protocol)
+        action = common | _split(endpoint, weights, protocol, stand_in)
+        if stand_in:
+            action["retry_policy"] = _stand_in_policy(timeout_seconds)
         if users:
             action["weighted_clusters"]["use_hash_policy"] = True
             action["hash_policy"] = [_hash_of(users)]
@@ -260,24 +306,66 @@ def _match(protocol: str, headers: Sequence[Json]) -> Json:
     return {"prefix": "/", "headers": [*headers, *grpc] if protocol == "grpc" else [*headers]}
 
 
-def _split(endpoint: str, weights: Mapping[str, int], protocol: str) -> Json:
+def _split(endpoint: str, weights: Mapping[str, int], protocol: str, stand_in: str | None = None) -> Json:
+    split = []
+    for variant, weight in weights.items():
+        cluster, headers = cluster_name(endpoint, variant, protocol), {"x-variant": variant}
+        if stand_in and variant != stand_in:
+            cluster = _backed_name(endpoint, variant, stand_in, protocol)
+            # Only the replica that answered can tell; a header without a value is not sent.
+            headers = {"x-variant": _told("variant"), "x-degraded": _told("stands-in")}
+        split.append(
+            {
+                "name": cluster,
+                "weight": weight,
+                "response_headers_to_add": [_header(key, value) for key, value in headers.items()],
+            }
+        )
+    return {"weighted_clusters": {"clusters": split}}
+
+
+def _told(name: str) -> str:
+    return f"%UPSTREAM_METADATA({_METADATA}:{name})%"
+
+
+def _header(key: str, value: str) -> Json:
+    # A server that stands in may have had to fall back itself: then there are two reasons.
+    action = "APPEND_IF_EXISTS_OR_ADD" if key == "x-degraded" else "OVERWRITE_IF_EXISTS_OR_ADD"
+    return {"header": {"key": key, "value": value}, "append_action": action}
+
+
+def _stand_in_policy(timeout_seconds: float) -> Json:
+    """What fails in one place is asked for once more, in the other: also what was answered with a fault of
+    the server's, or takes four fifths of the time that there is."""
     return {
-        "weighted_clusters": {
-            "clusters": [
-                {
-                    "name": cluster_name(endpoint, variant, protocol),
-                    "weight": weight,
-                    "response_headers_to_add": [
-                        {
-                            "header": {"key": "x-variant", "value": variant},
-                            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                        }
-                    ],
-                }
-                for variant, weight in weights.items()
-            ]
-        }
+        "retry_on": "5xx,retriable-status-codes,internal,unavailable,deadline-exceeded",
+        "retriable_status_codes": [429],
+        "num_retries": 1,
+        "per_try_timeout": f"{timeout_seconds * 0.8:g}s",
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": f"{_TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        },
+        **_OTHER_HOSTS,
     }
+
+
+_OTHER_HOSTS: Json = {
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+            },
+        }
+    ],
+    # Taking turns, with others asking meanwhile, may lead back to a host that has failed this request.
+    "host_selection_retry_max_attempts": 32,
+}
 
 
 def _retry_policy(retries: int) -> Json:
@@ -287,29 +375,24 @@ def _retry_policy(retries: int) -> Json:
         "retry_on": "connect-failure,refused-stream,reset",
         "num_retries": retries,
         "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
-        "retry_host_predicate": [
-            {
-                "name": "envoy.retry_host_predicates.previous_hosts",
-                "typed_config": {
-                    "@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                },
-            }
-        ],
-        # Taking turns, with others asking meanwhile, may lead back to a host that has failed this request.
-        "host_selection_retry_max_attempts": 32,
+        **_OTHER_HOSTS,
     }
 
 
-def endpoints(name: str, numbers: Sequence[int], health: Sequence[int]) -> Json:
+def endpoints(
+    name: str, numbers: Sequence[int], health: Sequence[int], told: Mapping[str, str] | None = None
+) -> Json:
     """Where the replicas of one process group listen: the form in which EDS is read from a file.
 
     Args:
         name: the name that a cluster asks for.
         numbers: the port of each replica.
         health: the port on which each replica says whether it is ready.
+        told: what clients may be told of them: see `route_configuration`.
     """
+    metadata: Json = {"metadata": {"filter_metadata": {_METADATA: dict(told)}}} if told else {}
     replicas = [
-        {"endpoint": {"address": _address(number), "health_check_config": {"port_value": port}}}
+        {"endpoint": {"address": _address(number), "health_check_config": {"port_value": port}}, **metadata}
         for number, port in zip(numbers, health, strict=True)
     ]
     return discovery(
@@ -318,6 +401,7 @@ def endpoints(name: str, numbers: Sequence[int], health: Sequence[int]) -> Json:
                 "@type": f"{_TYPE}.config.endpoint.v3.ClusterLoadAssignment",
                 "cluster_name": name,
                 "endpoints": [{"lb_endpoints": replicas}],
+                "policy": {"overprovisioning_factor": _ALL_OR_NOTHING},
             }
         ]
     )

@@ -47,11 +47,17 @@ class Group:
     """Its processes do not go with it when it is killed."""
     stop_seconds: float = 10
     ready_seconds: float = 120
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What the gateway may tell clients of its replicas."""
+    memory_mib: int | None = None
+    """The memory, in MiB, that a replica may hold; over it, it is killed and started again."""
 
     @property
     def generation(self) -> str:
         """Names the version of everything that a running process cannot change."""
-        fixed = {k: v for k, v in asdict(self).items() if k not in ("replicas", "ready_seconds")}
+        fixed = {k: v for k, v in asdict(self).items() if k not in ("replicas", "ready_seconds", "told")}
+        if self.memory_mib is None:  # as those are named that were started before there were limits
+            del fixed["memory_mib"]
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -121,7 +127,7 @@ class ProcessGroups:
                 file = envoy.endpoint_file(self.service(group.name), port)
                 numbers = [replica.ports[port] for replica in replicas]
                 health = [replica.ports[group.ports[0]] for replica in replicas]
-                write_json(file, envoy.endpoints(file.stem, numbers, health))
+                write_json(file, envoy.endpoints(file.stem, numbers, health, group.told))
             self._end(group.name, keep=group.generation)
             self._trim(group, group.replicas)
             return replicas
@@ -174,6 +180,7 @@ class ProcessGroups:
             log=self.folder / "logs" / f"{group.name}.{index}.log",
             has_children=group.has_children,
             stop_seconds=group.stop_seconds,
+            memory_mib=group.memory_mib,
         )
         self.supervisor.run(program)
         return Replica(program.name, numbers, program.log)

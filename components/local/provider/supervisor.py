@@ -50,6 +50,8 @@ class Program:
     """It starts processes that it does not take with it when it is killed."""
     stop_seconds: float = 10
     """How long it may take to stop after SIGTERM before it is killed."""
+    memory_mib: int | None = None
+    """The memory, in MiB, that it may hold with its children: over it, they are killed (`memory.py`)."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ files=supervisor.d/*.ini
 
     def run(self, program: Program) -> None:
         """Make sure that `program` is running as declared; nothing happens where it already is."""
+        if program.memory_mib is not None:
+            self.run(self._memory_watch())
         file = self._programs / f"{program.name}.ini"
         launch = self._programs / f"{program.name}.json"
         texts = {launch: _launch(program), file: _section(program, launch)}
@@ -225,6 +229,16 @@ files=supervisor.d/*.ini
             if fault.faultCode != Faults.ALREADY_ADDED:
                 raise
             self._start(program)
+
+    def _memory_watch(self) -> Program:
+        return Program(
+            name="memory",
+            command=[sys.executable, str(Path(__file__).with_name("memory.py")), str(self.folder)],
+            env={},
+            directory=self.folder,
+            log=self.folder / "logs" / "memory.log",
+            stop_seconds=1,
+        )
 
     def _start(self, program: Program) -> None:
         status = self.status(program.name)
@@ -316,6 +330,8 @@ def _launch(program: Program) -> str:
         "directory": str(program.directory),
         "has_children": program.has_children,
     }
+    if program.memory_mib is not None:
+        wanted |= {"memory_mib": program.memory_mib, "log": str(program.log)}
     return json.dumps(wanted, indent=1, sort_keys=True) + "\n"
 
 

@@ -22,7 +22,7 @@ SERVER_PORT, PROXY_PORT = 8080, 19001
 _PROXIES = "envoy-gateway-system"
 VARIANT, ENDPOINT = "serving-estate/variant", "serving-estate/endpoint"
 ANSWERED, ANSWERED_COUNT = "model_server_request_seconds_bucket", "model_server_request_seconds_count"
-FAILED = "model_server_errors_total"
+FAILED, DEGRADED = "model_server_errors_total", "model_server_degraded_total"
 
 Pods = Mapping[str, Sequence[Series]]
 """Series by what they are of: a pod, and which of its lives."""
@@ -147,7 +147,7 @@ class PrometheusScrape:
         Raises:
             SourceDownError: Prometheus does not answer.
         """
-        names = "|".join((ANSWERED, ANSWERED_COUNT, FAILED))
+        names = "|".join((ANSWERED, ANSWERED_COUNT, FAILED, DEGRADED))
         return self._select(f'{{__name__=~"{names}",{self._of(endpoint, variant)}}}')
 
     def gateway(self, endpoint: str) -> Pods:

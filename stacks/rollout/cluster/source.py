@@ -15,7 +15,7 @@ from ..readings import Reading, Snapshot
 from ..sources.counters import buckets
 from ..sources.counters import snapshot as of_envoy
 from ..sources.exposition import Series
-from .scrape import ANSWERED, ANSWERED_COUNT, FAILED, Pods, Scrape
+from .scrape import ANSWERED, ANSWERED_COUNT, DEGRADED, FAILED, Pods, Scrape
 
 FAULTS = frozenset(
     (
@@ -172,6 +172,8 @@ def of_server(found: Sequence[Series]) -> Counted:
         elif name == FAILED:
             refused += value
             failed += value if labels.get("kind") in FAULTS else 0
+        elif name == DEGRADED:  # a fallback answered, not the model
+            failed += value
     edges = sorted({*below, math.inf})
     # The server takes the time of those only that it could answer.
     return edges, Reading(round(answered + refused), round(failed), buckets(below, edges))

@@ -10,6 +10,8 @@ from .exposition import Series
 COMPLETED = "envoy_cluster_upstream_rq_completed"
 BY_CLASS = "envoy_cluster_upstream_rq_xx"
 BUCKET = "envoy_cluster_upstream_rq_time_bucket"
+DEGRADED = "envoy_cluster_canary_upstream_rq_completed"
+"""Answers that the model server marks as those of a fallback: for Envoy, of a canary."""
 
 GRPC_CODES = (2, 4, 12, 13, 14, 15)
 """The gRPC codes that are a server's fault, as 500 and above are: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
@@ -30,6 +32,7 @@ def snapshot(
     """
     requests: dict[str, float] = defaultdict(float)
     failed: dict[str, dict[str, float]] = {name: defaultdict(float) for name in variants}
+    degraded: dict[str, float] = defaultdict(float)
     failed_grpc: dict[str, dict[str, float]] = {name: defaultdict(float) for name in variants}
     below: dict[str, dict[float, float]] = {name: defaultdict(float) for name in variants}
     for name, labels, value in found:
@@ -41,13 +44,16 @@ def snapshot(
             requests[variant] += value
         elif name == BY_CLASS and labels.get("envoy_response_code_class") == "5":
             failed[variant][cluster] += value
+        elif name == DEGRADED:
+            degraded[variant] += value
         elif name in GRPC:
             failed_grpc[variant][cluster] += value
         elif name == BUCKET:
             below[variant][float(labels["le"])] += value
-    # What the gateway itself fails over gRPC is in both counts.
+    # What the gateway itself fails over gRPC is in both counts. A fallback is not the variant.
     failures = {
-        name: sum(
+        name: degraded[name]
+        + sum(
             max(failed[name][cluster], failed_grpc[name][cluster])
             for cluster in failed[name].keys() | failed_grpc[name].keys()
         )

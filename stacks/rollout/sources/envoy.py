@@ -26,7 +26,7 @@ class EnvoyStatistics:
         """
         names = "|".join(re.escape(name) for name in variants)
         codes = "|".join(str(code) for code in GRPC_CODES)
-        kinds = rf"(upstream_rq_(completed|5xx|time)|grpc\.({codes}))$"
+        kinds = rf"(upstream_rq_(completed|5xx|time)|canary\.upstream_rq_completed|grpc\.({codes}))$"
         wanted = quote(rf"^cluster\.{re.escape(endpoint)}/({names})/(http|grpc)\.{kinds}")
         try:
             status, body = fetch(f"{self._admin}/stats/prometheus?filter={wanted}", timeout=5)

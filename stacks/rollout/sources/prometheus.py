@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from ..errors import SourceDownError
 from ..readings import Snapshot
 from ..web import fetch
-from .counters import BUCKET, BY_CLASS, COMPLETED, GRPC, GRPC_CODES, snapshot
+from .counters import BUCKET, BY_CLASS, COMPLETED, DEGRADED, GRPC, GRPC_CODES, snapshot
 from .exposition import Series
 
 
@@ -44,9 +44,10 @@ class Prometheus:
         for query in (
             f"sum by (envoy_cluster_name) ({COMPLETED}{{{selector}}})",
             f"sum by (envoy_cluster_name, envoy_response_code_class) ({BY_CLASS}{{{selector}}})",
+            f"sum by (envoy_cluster_name) ({DEGRADED}{{{selector}}})",
             f"sum by (envoy_cluster_name, le) ({BUCKET}{{{selector}}})",
         ):
-            name = next(name for name in (COMPLETED, BY_CLASS, BUCKET) if name in query)
+            name = next(name for name in (COMPLETED, BY_CLASS, BUCKET, DEGRADED) if name in query)
             found += [Series(name, labels, value) for labels, value in ask(self._url, query)]
         codes = "|".join(str(code) for code in GRPC_CODES)
         wanted = f'{{__name__=~"envoy_cluster_grpc_({codes})",{selector}}}'

@@ -40,8 +40,11 @@ GOLDEN = [
 class Estate:
     """A stack, and `estate rollout` on it."""
 
-    def __init__(self, versions: Callable[[Path], dict[str, str]] | None = None) -> None:
-        """`versions`: makes the models of the variants in a folder."""
+    def __init__(
+        self, versions: Callable[[Path], dict[str, str]] | None = None, endpoint: dict[str, Any] | None = None
+    ) -> None:
+        """`versions`: makes the models of the variants in a folder; `endpoint`: fields of its block."""
+        self.endpoint = endpoint or {}
         self.begun: list[subprocess.Popen[bytes]] = []
         self.stack = LocalStack().init()
         self.models = (versions or _versions)(self.stack.home / "models")
@@ -50,6 +53,7 @@ class Estate:
     def configure(self, *variants: str, endpoint: dict[str, Any] | None = None, **rollout: Any) -> None:
         """Write the stack file; `endpoint`: fields of the endpoint beside the usual ones."""
         block = {
+            **self.endpoint,
             **(endpoint or {}),
             "variants": {name: {"model": self.models[name]} for name in variants or self.models},
             "traffic": {"blue": 100},

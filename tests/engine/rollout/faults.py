@@ -63,6 +63,36 @@ def drifting(folder: Path, from_: int, factor: float) -> str:
     return _by_first(folder / f"drifting{from_}.onnx", table)
 
 
+def growing(folder: Path, from_: int, step: int) -> str:
+    """y = 2 * x; from a first number of `from_` on, it takes memory for `step` more numbers with each.
+
+    What a run has taken, the server's allocator keeps for the next one: as with inputs that get ever longer.
+    """
+    nodes = [
+        helper.make_node("Gather", ["x", "first"], ["head"], axis=1),
+        helper.make_node("Cast", ["head"], ["numbers"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["numbers"], ["most"], keepdims=0),
+        helper.make_node("Sub", ["most", "from"], ["beyond"]),
+        helper.make_node("Max", ["beyond", "nothing"], ["steps"]),
+        helper.make_node("Mul", ["steps", "step"], ["size"]),
+        helper.make_node("Unsqueeze", ["size", "axis"], ["shape"]),
+        helper.make_node("Expand", ["zero", "shape"], ["taken"]),
+        helper.make_node("ReduceSum", ["taken"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["x", "two"], ["twice"]),
+        helper.make_node("Add", ["twice", "sum"], ["y"]),
+    ]
+    constants = {
+        "first": np.array([0], np.int64),
+        "from": np.array(from_, np.int64),
+        "nothing": np.array(1, np.int64),
+        "step": np.array(step, np.int64),
+        "axis": np.array([0], np.int64),
+        "zero": np.array([0], np.float32),
+        "two": np.array(2, np.float32),
+    }
+    return _save(folder / f"growing{from_}.onnx", nodes, constants)
+
+
 def _by_first(file: Path, table: np.ndarray) -> str:
     nodes = [
         helper.make_node("Gather", ["x", "first"], ["head"], axis=1),

@@ -46,6 +46,7 @@ def versions(models: Path) -> dict[str, str]:
         "good": faults.times(models / "again", 2),
         "brittle": faults.failing(models, 501),  # fails for half of the numbers
         "drifting": faults.drifting(models, 501, -2),  # the greatest output is another one then
+        "growing": faults.growing(models, 501, 2**17),  # half a MiB more with each
     }
 
 
@@ -61,7 +62,7 @@ class Requests:
 
 @pytest.fixture(scope="module")
 def estate_module() -> Iterator[Estate]:
-    estate = Estate(versions)
+    estate = Estate(versions, {"resources": {"memory_mib": 256}})
     try:
         estate.configure()
         estate.stack.up()
@@ -320,20 +321,29 @@ def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estat
     assert estate.weights() == {"good": 100}
 
 
-def test_a_version_that_dies_and_does_not_come_back(estate: Estate):
-    """Its process is killed as the kernel kills one that takes too much memory; it does not load again."""
+def test_a_version_that_takes_ever_more_memory_is_killed_and_rolled_back(estate: Estate):
+    """Each time that it has come back it grows again; then one day it does not come back."""
+    requests = Requests()
+    patient = {"latency": {"quantile": 0.5, "max_ratio": 3.0, "slack_ms": 5000}}
     estate.configure(
         steps=[{"percent": 25, "min_samples": 1_000_000}, {"percent": 100}],
-        analysis={**QUICK, "golden": "golden.json"},
+        analysis={**QUICK, **patient, "golden": "golden.json"},
     )
-    with estate.load() as load:
-        driver = estate.start("drifting", "observed")
-        Path(estate.models["drifting"]).write_bytes(b"not a model")
-        estate.stack.process("tiny-drifting.0").kill()
+    with estate.load(requests) as load:
+        driver = estate.start("growing", "observed")
+        first = estate.stack.process("tiny-growing.0")
+        requests.are_harmless = False
         assert driver.wait(timeout=300) == 3
-        said = estate.run("start", "--to", "drifting", code=3)
-    load.report("a version that dies")
+        again = estate.stack.process("tiny-growing.0")
+        killed = (estate.stack.host() / "logs" / "memory.log").read_text().splitlines()
+        Path(estate.models["growing"]).write_bytes(b"not a model")
+        again.kill()
+        said = estate.run("start", "--to", "growing", code=3)
+    load.report(f"a version that takes ever more memory, killed {len(killed)} times")
+    assert again.pid != first.pid
+    assert killed
+    assert all("tiny-growing" in line and "may hold 256 MiB" in line for line in killed), killed
     assert "golden request 0" in said
     assert estate.record("finished")["requests"] == 0
-    assert {answer.variant for answer in broken(load)} == {"drifting"}, "nothing else was lost"
+    assert {answer.variant for answer in broken(load)} == {"growing"}, "nothing else was lost"
     assert len(broken(load)) < 0.3 * len(load.answers)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from components.spec import EstateSpec, SpecError, validate
 from components.spec.gateway_classes import CLASSES, Feature, GatewayClass
@@ -28,6 +29,34 @@ def problems(**blocks: Any) -> list[tuple[str, str]]:
     except SpecError as error:
         return [(".".join(map(str, path)), message) for path, message in error.problems]
     return []
+
+
+@pytest.mark.parametrize("name", list(GatewayClass))
+def test_a_variant_that_stands_in_is_refused_and_the_servers_own_rungs_are_not(
+    render: Any, name: GatewayClass
+) -> None:
+    ((path, message),) = problems(gateway=gateway(name), endpoints=endpoint(fallback=[{"variant": "blue"}]))
+    assert path == "endpoints.digits.fallback"
+    assert "leave `variant` out" in message
+    rungs = [{"cached_s": 60}, {"value": {"y": 0}}]
+    objects = render(
+        gateway=gateway(name), endpoints=endpoint(fallback=rungs, **_time_limit(name, timeout_ms=2000))
+    )
+    texts = [
+        found["data"]["settings.yaml"]
+        for (kind, _), found in objects.items()
+        if kind == "ConfigMap" and "settings.yaml" in found.get("data", {})
+    ]
+    assert len(texts) == len(TWO)
+    for text in texts:
+        (model,) = yaml.safe_load(text)["models"]
+        assert model["fallback"] == {"rungs": [{"cached_seconds": 60}, {"value": {"y": 0}}]}
+        assert model["timeout_seconds"] == (2 if _time_limit(name, timeout_ms=2000) else 30)
+
+
+def _time_limit(name: GatewayClass, timeout_ms: int) -> dict[str, int]:
+    can = CLASSES[name].features & {Feature.TIMEOUT, Feature.TIMEOUT_IN_SECONDS}
+    return {"timeout_ms": timeout_ms} if can else {}
 
 
 @pytest.mark.parametrize("name", list(GatewayClass))

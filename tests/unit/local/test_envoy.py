@@ -13,39 +13,44 @@ ROUTE = {"pin_header": "x-variant", "timeout_seconds": 30, "retries": 3}
 SHADOW = {"variant": "green", "percent": 0.5}
 
 
-def route(weights, shadow=None, users=None):
-    return envoy.route_configuration(endpoint="digits", weights=weights, shadow=shadow, users=users, **ROUTE)
+def route(weights, shadow=None, users=None, stand_in=None):
+    return envoy.route_configuration(
+        endpoint="digits", weights=weights, shadow=shadow, users=users, stand_in=stand_in, **ROUTE
+    )
 
 
 @pytest.mark.parametrize(
-    ("weights", "shadow", "users"),
+    ("weights", "shadow", "users", "stand_in"),
     [
-        ({"blue": 100}, None, None),
-        ({"blue": 90, "green": 10}, None, None),
-        ({"blue": 100, "green": 0}, SHADOW, None),
-        ({"blue": 50, "green": 50}, None, {"header": "x-user"}),
-        ({"blue": 50, "green": 50}, None, {"cookie": "session"}),
+        ({"blue": 100}, None, None, None),
+        ({"blue": 90, "green": 10}, None, None, None),
+        ({"blue": 100, "green": 0}, SHADOW, None, None),
+        ({"blue": 50, "green": 50}, None, {"header": "x-user"}, None),
+        ({"blue": 50, "green": 50}, None, {"cookie": "session"}, None),
+        ({"blue": 90, "green": 10}, None, None, "blue"),
     ],
-    ids=["one", "two", "shadow", "users-by-header", "users-by-cookie"],
+    ids=["one", "two", "shadow", "users-by-header", "users-by-cookie", "stand-in"],
 )
-def test_envoy_accepts_it(tmp_path: Path, weights, shadow, users):
+def test_envoy_accepts_it(tmp_path: Path, weights, shadow, users, stand_in):
     """As static configuration, because Envoy's check does not read the dynamic files."""
     services = {name: str(tmp_path / name) for name in weights}
     listener = envoy.listener("digits", 18080, tmp_path / "routes.json")
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     manager.pop("rds")
-    manager["route_config"] = {k: v for k, v in route(weights, shadow, users).items() if k != "@type"}
+    manager["route_config"] = {
+        k: v for k, v in route(weights, shadow, users, stand_in).items() if k != "@type"
+    }
     static = {
         "listeners": [{k: v for k, v in listener.items() if k != "@type"}],
         "clusters": [
             {k: v for k, v in cluster.items() if k != "@type"}
-            for cluster in envoy.clusters("digits", services)
+            for cluster in envoy.clusters("digits", services, stand_in)
         ],
     }
     for name in weights:
         for port in ("http", "grpc"):
             file = envoy.endpoint_file(Path(services[name]), port)
-            file.write_text(json.dumps(envoy.endpoints(file.stem, [1, 2], [3, 4])))
+            file.write_text(json.dumps(envoy.endpoints(file.stem, [1, 2], [3, 4], {"variant": name})))
     config = tmp_path / "envoy.json"
     config.write_text(json.dumps({"node": envoy.bootstrap("gateway")["node"], "static_resources": static}))
     binary = Path(sys.prefix) / "bin" / "envoy"

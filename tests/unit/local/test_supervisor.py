@@ -13,6 +13,7 @@ import pytest
 from components.local.provider.supervisor import Program, Supervisor
 
 SAY = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
+SPOIL = "import time; held = b'x' * (60 << 20); time.sleep(600)"
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -146,6 +147,38 @@ def test_the_child_of_a_killed_program_does_not_stay_beside_the_new_one(plain: S
     first, second = (int(pid) for pid in one.log.read_text().split())
     wait(lambda: not alive(first))
     assert alive(second)
+
+
+def test_a_program_over_its_memory_limit_is_killed_with_its_children_and_says_why(plain: Supervisor):
+    hungry = (
+        "import os, time; child = os.fork(); held = b'x' * (60 << 20) if child == 0 else 0; "
+        "print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    one = program(plain, "hungry", [sys.executable, "-c", hungry], memory_mib=50)
+    plain.run(one)
+    wait(lambda: one.log.exists() and "memory limit: hungry is killed" in one.log.read_text())
+    wait(lambda: len([line for line in one.log.read_text().splitlines() if line.isdigit()]) >= 4)
+    pids = [int(line) for line in one.log.read_text().splitlines() if line.isdigit()]
+    assert [alive(pid) for pid in pids[:2]] == [False, False], "it and its child"
+    (line, *_) = [line for line in one.log.read_text().splitlines() if "memory limit" in line]
+    assert "may hold 50 MiB" in line
+    assert "`resources.memory_mib`" in line
+    assert line in (plain.folder / "logs" / "memory.log").read_text()
+
+
+def test_memory_that_children_share_counts_once(plain: Supervisor):
+    """Four processes show 40 MiB each, and hold 40 MiB and a little together."""
+    sharing = (
+        "import os, time; held = b'x' * (40 << 20); [os.fork(), os.fork()]; "
+        "print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    one = program(plain, "sharing", [sys.executable, "-c", sharing], memory_mib=100)
+    looked = program(plain, "hungry", [sys.executable, "-c", SPOIL], memory_mib=50)
+    plain.run(one)
+    wait(lambda: one.log.exists() and len(one.log.read_text().split()) == 4)
+    plain.run(looked)
+    wait(lambda: looked.log.exists() and looked.log.read_text().count("memory limit") == 2)
+    assert "memory limit" not in one.log.read_text()
 
 
 def alive(pid: int) -> bool:

@@ -26,6 +26,7 @@ envoy_cluster_upstream_rq_completed{envoy_cluster_name="other/green/http"} 7
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="tiny/green/http"} 2
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="tiny/green/http"} 3
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="tiny/green/grpc"} 1
+envoy_cluster_canary_upstream_rq_completed{envoy_cluster_name="tiny/blue/http"} 4
 envoy_cluster_grpc_3{envoy_cluster_name="tiny/green/grpc"} 2
 envoy_cluster_grpc_13{envoy_cluster_name="tiny/green/grpc"} 3
 envoy_cluster_grpc_14{envoy_cluster_name="tiny/green/grpc"} 1
@@ -88,6 +89,7 @@ def test_both_protocols_are_counted_together_and_other_endpoints_are_not(server:
     found = source(server).read("tiny", ["blue", "green"])
     assert found.edges == [1, 2.5, math.inf]
     assert found.variants["blue"].requests == 100
+    assert found.variants["blue"].failures == 4, "what a fallback answered, the variant did not"
     assert found.variants["green"] == Reading(12, 6, [1, 3, 1]), (
         "2 over HTTP; 4 over gRPC, where the one that the gateway failed is in both counts, and what the "
         "client did wrong in none"

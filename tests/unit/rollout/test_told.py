@@ -1,11 +1,13 @@
 """What people are told: by webhook, in Grafana, in the terminal, in the report."""
 
+import html
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from stacks.rollout.chart import ticks, times
 from stacks.rollout.errors import RolloutError
 from stacks.rollout.notify import Notifier, sentence
 from stacks.rollout.report import report
@@ -73,13 +75,55 @@ def test_the_terminal_shows_the_evidence_and_that_nobody_drives(bad: World):
 
 
 def test_the_report_stands_alone_and_shows_weights_and_intervals(bad: World):
-    bad.run()
+    state = bad.run()
     text = report(bad.journal.last())
     assert text.count("<svg") >= 3
     assert "rolled back" in text
     assert "nan" not in text
     assert "http" not in text
     assert "<script" not in text
+    for record in bad.journal.last():
+        if told := sentence(record, state).removeprefix("tiny: "):
+            assert html.escape(told) in text, "what happened in the same moment is told, too"
+
+
+def test_nothing_leads_from_one_step_of_the_evidence_to_the_next(tmp_path: Path):
+    world = World(tmp_path)
+    world.start(**ROLLOUT)
+    world.run()
+    text = report(world.journal.last())
+    errors = text[text.index("<title>errors over time") :]
+    errors = errors[: errors.index("</svg>")]
+    assert errors.count('class="line"') == errors.count('class="band"') == 2
+    assert errors.count('class="mark"') == 1
+
+
+def test_texts_of_others_are_no_html(bad: World):
+    bad.run()
+    records = [{**record, "who": "<b>me</b>"} for record in bad.journal.last()]
+    assert "<b>me</b>" not in report(records)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-1.7, 13, [0, 5, 10]),
+        (0, 110, [0, 50, 100]),
+        (49.65, 50.41, [49.8, 50, 50.2, 50.4]),
+        (1e-4, 9e-4, [2e-4, 4e-4, 6e-4, 8e-4]),
+    ],
+)
+def test_axes_have_round_numbers(low: float, high: float, expected: list[float]):
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "last"), [(0.5, "0 s"), (67, "60 s"), (842, "10 min"), (5000, "60 min"), (1e6, "9 d")]
+)
+def test_times_are_few_and_in_units_that_fit(seconds: float, last: str):
+    assert times(seconds)[0][1].startswith("0 ")
+    assert times(seconds)[-1][1] == last
+    assert len(times(seconds)) <= 6
 
 
 def test_a_report_of_nothing_is_refused():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ....runtimes import server
+from ....runtimes import Fallback, server
 from ..processes import Group, Replica
 from .base import UNKNOWN, Properties
 from .process_kind import ProcessKind
@@ -13,7 +13,14 @@ class ModelServer(ProcessKind):
 
     def group(self, new: Properties) -> Group:
         """The runtime's server, told which model to serve."""
-        spec = server(new["runtime"], new["model"], new["served_name"], new["registry"])
+        rungs, timeout_ms = new.get("fallback") or (), new.get("timeout_ms") or 0
+        spec = server(
+            new["runtime"],
+            new["model"],
+            new["served_name"],
+            new["registry"],
+            fallback=Fallback(rungs, timeout_ms / 1000),
+        )
         return Group(
             name=new["name"],
             command=spec.command,
@@ -22,6 +29,8 @@ class ModelServer(ProcessKind):
             ready_path=spec.ready_path,
             replicas=int(new["replicas"]),
             stop_seconds=spec.stop_seconds,
+            told=_told(new.get("variant"), stands_in=bool(new.get("stands_in"))),
+            memory_mib=int(new["memory_mib"]) if new.get("memory_mib") else None,
         )
 
     def outputs(self, new: Properties, replicas: list[Replica] | None) -> dict[str, Any]:
@@ -30,3 +39,10 @@ class ModelServer(ProcessKind):
             "service": str(self.groups(new).service(new["name"])),
             "addresses": [f"http://127.0.0.1:{r.ports['http']}" for r in replicas] if replicas else UNKNOWN,
         }
+
+
+def _told(variant: str | None, *, stands_in: bool) -> dict[str, str]:
+    """What clients are told of who answered."""
+    if variant is None:
+        return {}
+    return {"variant": variant, **({"stands-in": f"variant; by={variant}"} if stands_in else {})}

@@ -29,7 +29,7 @@ class Route(Kind):
         port = ports.lease(_owner(new))
         rds, part = brake.routes_file(config, name), config / "routes" / f"{name}.json"
         listeners = [envoy.listener(name, port, rds)]
-        clusters = {c["name"]: c for c in envoy.clusters(name, new["services"])}
+        clusters = {c["name"]: c for c in envoy.clusters(name, new["services"], new.get("stand_in"))}
         before = {c["name"]: c for c in (read_json(part) or {"clusters": []})["clusters"]}
 
         def write_routes() -> None:
@@ -96,6 +96,7 @@ def _routes(properties: Properties) -> envoy.Json:
                 pin_header=properties["pin_header"],
                 timeout_seconds=properties["timeout_ms"] / 1000,
                 retries=properties["retries"],
+                stand_in=properties.get("stand_in"),
             )
         ]
     )
