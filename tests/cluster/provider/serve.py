@@ -32,8 +32,8 @@ def main(arguments: list[str]) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         over.set()
 
-    # The engine ends a plugin by SIGINT, and by SIGKILL 5 s later. Ctrl-C does not come here: a plugin is in a
-    # process group of its own, and the engine asks for cancellation in its own words.
+    # The engine ends a plugin by SIGINT, and by SIGKILL 5 s later. Ctrl-C does not come here: a plugin is in
+    # a process group of its own, and the engine asks for cancellation in its own words.
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     engine = os.getppid()

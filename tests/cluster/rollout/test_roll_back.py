@@ -90,9 +90,11 @@ class Watch(threading.Thread):
 
 @pytest.fixture
 def in_process(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process asks the cluster of the tests, as the driver does."""
+    """This process asks the engine and the cluster of the tests, as the driver does."""
     import kubernetes.config.kube_config
 
+    for name, value in rollouts.stack.env.items():
+        monkeypatch.setenv(name, value)
     where = rollouts.stack.env["KUBECONFIG"]
     monkeypatch.setattr(kubernetes.config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", where)
 
@@ -117,6 +119,7 @@ def held(rollouts: Rollouts) -> Iterator["subprocess.Popen[str]"]:
     if running.poll() is None:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
+        stack.pulumi("cancel", "--yes", "--stack", NAME)
 
 
 def test_blue_green_switches_at_once_and_back_at_once(
@@ -125,11 +128,12 @@ def test_blue_green_switches_at_once_and_back_at_once(
     blue_green: dict[str, Any] = {"strategy": "blue-green", "steps": None, "analysis": QUICK}
     rollouts.configure("blue", "good", "brittle", **blue_green, keep_warm_s=2)
     rollouts.stack.up()
+    idle = rollouts.idle()
     with load:
-        said = rollouts.run("start", "--to", "good")
+        said = rollouts.run("start", "--to", idle)
         assert "checked before any requests: all is well" in said
-        assert rollouts.weights() == {"good": 100}
-        moved = [record["weights"]["good"] for record in rollouts.records() if record["event"] == "moved"]
+        assert rollouts.weights() == {idle: 100}
+        moved = [record["weights"][idle] for record in rollouts.records() if record["event"] == "moved"]
         assert moved == [0, 100], "golden requests at 0 %, then all at once"
         assert broken(load) == []
 
@@ -141,11 +145,11 @@ def test_blue_green_switches_at_once_and_back_at_once(
         rollouts.wait_for(lambda: answered(load, back), "answers")
     load.report("blue-green: a good version, then one that breaks after the switch")
     assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
-    assert {answer.variant for answer in load.answers if answer.sent > back} == {"good"}
+    assert {answer.variant for answer in load.answers if answer.sent > back} == {idle}
     events = {record["event"]: record["at"] for record in rollouts.records()}
     assert events["braked"] - events["decided"] < 5
     assert len(broken(load)) == rollouts.record("finished")["failures"]
-    assert rollouts.weights() == {"good": 100}
+    assert rollouts.weights() == {idle: 100}
 
 
 @pytest.mark.usefixtures("in_process")
