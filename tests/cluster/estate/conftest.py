@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.estate import files
 from tests.cluster.estate.stack import ClusterStack
-from tests.cluster.estate.tiny import ENDPOINT, seed
+from tests.cluster.estate.tiny import ENDPOINT, model, seed
 from toolchain.cluster.api import Kubectl
 
 Reach = Callable[[ClusterStack], str]
@@ -74,7 +74,7 @@ def models(cluster: Path, light: ClusterStack) -> Iterator[str]:
     """The address of a folder of models in the cluster."""
     namespace = f"files-{uuid.uuid4().hex[:6]}"
     light.run("create", "namespace", namespace)
-    yield files.serve(cluster, namespace, (2,))
+    yield files.serve(cluster, namespace, {"2.onnx": model(2)})
     light.run("delete", "namespace", namespace, "--wait=false")
 
 

@@ -3,16 +3,15 @@
 import base64
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-
-from tests.cluster.estate.tiny import model
 
 PORT = 8080
 
 
-def serve(kubeconfig: Path, namespace: str, factors: tuple[int, ...]) -> str:
-    """Start it; the address below which `<factor>.onnx` lies."""
-    files = {f"{factor}.onnx": base64.b64encode(model(factor)).decode() for factor in factors}
+def serve(kubeconfig: Path, namespace: str, contents: Mapping[str, bytes]) -> str:
+    """Start it; the address below which the files lie. They have to be small: together 1 MiB at most."""
+    files = {name: base64.b64encode(content).decode() for name, content in contents.items()}
     labels = {"app": "files"}
     container = {
         "name": "files",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 # Made and removed by the cluster in its own time, about objects that are gone.
 _PASSING = {"events", "events.events.k8s.io", "leases.coordination.k8s.io"}
+# Megabytes, and of no stack: an estate makes no definitions.
+_LARGE = {"customresourcedefinitions.apiextensions.k8s.io"}
 
 
 def leftovers(environ: Mapping[str, str], namespace: str) -> list[str]:
@@ -18,7 +20,7 @@ def leftovers(environ: Mapping[str, str], namespace: str) -> list[str]:
         )
         return done.stdout
 
-    kinds = set(kubectl("api-resources", "--verbs=list,get", "--output=name").split()) - _PASSING
+    kinds = set(kubectl("api-resources", "--verbs=list,get", "--output=name").split()) - _PASSING - _LARGE
     kinds = {kind for kind in kinds if not kind.endswith("metrics.k8s.io")}
     found = json.loads(kubectl("get", ",".join(sorted(kinds)), "--all-namespaces", "--output=json"))
     return [

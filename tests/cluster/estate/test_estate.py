@@ -60,22 +60,23 @@ def test_a_hand_edit_is_seen_by_refresh_and_mended_by_up(stack: ClusterStack, ga
     stack.run("get", "networkpolicy", "tiny-green")
 
 
-def test_moving_weights_and_changing_a_version_lose_nothing(stack: ClusterStack, gateway: str) -> None:
+def test_moving_weights_changing_a_version_and_retiring_a_variant_lose_nothing(
+    stack: ClusterStack, gateway: str
+) -> None:
     with load(gateway) as answers:
         stack.configure(**blocks({"blue": 1, "green": 2}, {"blue": 0, "green": 100}))
         said = stack.up()
         assert "~ 2 updated" in said.replace("    ", " "), "weights touch the two routes alone:\n" + said
         until_answered(answers, 3)
-        stack.configure(**blocks({"blue": 1, "green": 3}, {"blue": 0, "green": 100}))
+        stack.configure(**blocks({"green": 3}, {"green": 100}))
         stack.up()
         until_answered(answers, 5)
     assert faults(answers) == []
 
 
-def test_a_variant_that_goes_and_another_that_comes_lose_nothing(stack: ClusterStack, gateway: str) -> None:
+def test_a_variant_that_comes_and_takes_over_loses_nothing(stack: ClusterStack, gateway: str) -> None:
+    """Blue-green: the new colour is there before the switch, and has all requests after it."""
     with load(gateway) as answers:
-        stack.configure(**blocks({"green": 3}, {"green": 100}))
-        stack.up()
         stack.configure(**blocks({"blue": 2, "green": 3}, {"blue": 100, "green": 0}))
         stack.up()
         until_answered(answers, 3)
@@ -117,4 +118,3 @@ def test_after_a_failed_update_the_next_one_converges(stack: ClusterStack, gatew
     assert {pod["spec"]["nodeName"] for pod in stack.pods("tiny-gpu")} == {f"{stack.namespace}-gpu"}
     others = stack.pods("tiny-blue") + stack.pods("tiny-green")
     assert f"{stack.namespace}-gpu" not in {pod["spec"]["nodeName"] for pod in others}
-    stack.up("--expect-no-changes")

@@ -22,8 +22,11 @@ def reasons(api: Api, live: Object) -> list[str]:
     if str(live.get("kind")) not in WORKLOADS:
         return found
     try:
-        for pod in pods(api, live):
+        seen = pods(api, live)
+        for pod in seen:
             found += of_pod(pod)
+        if not found:  # caught between two of its ends, a container that crashes looks well
+            found += [one for pod in seen for one in of_restarted(pod)]
         if not found:  # events are the last resort: they speak of what has passed, too
             found += of_events(_events(api, namespace_of(live), at(live, "metadata", "uid", default="")))
     except (ApiError, Unreachable):
@@ -78,6 +81,18 @@ def of_pod(pod: Object) -> list[str]:
         found += _of_container(name_of(pod), entry)
     if status.get("phase") == "Failed" and not found:
         found.append(f"pod {name_of(pod)}: {status.get('reason', 'Failed')}: {status.get('message', '')}")
+    return found
+
+
+def of_restarted(pod: Object) -> list[str]:
+    """How the containers of a pod that runs now ended the last time, where they failed."""
+    if at(pod, "metadata", "deletionTimestamp"):
+        return []
+    found = []
+    for entry in at(pod, "status", "containerStatuses", default=[]):
+        ended = at(entry, "lastState", "terminated")
+        if ended and ended.get("exitCode"):
+            found += _of_container(name_of(pod), {**entry, "state": {"terminated": ended}})
     return found
 
 

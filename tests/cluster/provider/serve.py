@@ -32,8 +32,9 @@ def main(arguments: list[str]) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         over.set()
 
-    # Ctrl-C reaches the whole process group; the engine then asks for cancellation in its own words.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The engine ends a plugin by SIGINT, and by SIGKILL 5 s later. Ctrl-C does not come here: a plugin is in
+    # a process group of its own, and the engine asks for cancellation in its own words.
+    signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     engine = os.getppid()
     # An engine that was killed cannot say so, and its plugins must not outlive it.

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.provider.diagnosis import of_events, of_object, of_pod
+from tests.cluster.provider.diagnosis import of_events, of_object, of_pod, of_restarted
 from tests.cluster.provider.errors import ProviderError
 from tests.cluster.provider.readiness import Failed, Waiting, endpoints, readiness
 
@@ -178,6 +178,17 @@ def test_a_pod_tells_what_a_crashing_container_said_last() -> None:
         "pod p, container c: CrashLoopBackOff: back-off",
         "pod p, container c: Error, exit code 3: model not found",
     ]
+
+
+def test_a_container_that_runs_between_two_crashes_still_tells_how_it_ended() -> None:
+    """Without a probe a pod is ready as soon as it runs, also in the moment when the wait is over."""
+    ready = {"type": "Ready", "status": "True"}
+    ended = {"terminated": {"exitCode": 3, "reason": "Error", "message": "model not found\n"}}
+    crashing = {"name": "c", "state": {"running": {}}, "lastState": ended}
+    pod = _pod(conditions=[ready], containerStatuses=[crashing])
+    assert of_pod(pod) == []
+    assert of_restarted(pod) == ["pod p, container c: Error, exit code 3: model not found"]
+    assert of_restarted(_pod(conditions=[ready], containerStatuses=[{**crashing, "lastState": {}}])) == []
 
 
 def test_a_pod_tells_that_no_node_fits() -> None:

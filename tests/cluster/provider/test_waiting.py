@@ -22,7 +22,7 @@ k8s.apps.v1.Deployment(
     spec={{
         "replicas": 1,
         "progressDeadlineSeconds": 300,
-        "minReadySeconds": 2,  # a container that crashes at once is ready for a moment
+        "minReadySeconds": {steady},
         "selector": {{"matchLabels": labels}},
         "template": {{
             "metadata": {{"labels": labels}},
@@ -46,8 +46,9 @@ k8s.apps.v1.Deployment(
 """
 
 
-def web(image: str, command: str = "sleep 3600", seconds: int = 60, **resources: str) -> str:
-    return WEB.format(image=image, command=command, seconds=seconds, resources={"cpu": "1m", **resources})
+def web(image: str, command: str = "sleep 3600", seconds: int = 60, steady: int = 0, **resources: str) -> str:
+    wanted = {"cpu": "1m", **resources}
+    return WEB.format(image=image, command=command, seconds=seconds, steady=steady, resources=wanted)
 
 
 def test_an_image_that_cannot_be_had_is_named_and_the_next_run_mends_it(stack: Stack, image: str) -> None:
@@ -69,7 +70,9 @@ def test_an_image_that_cannot_be_had_is_named_and_the_next_run_mends_it(stack: S
 
 
 def test_what_a_crashing_container_said_is_told(stack: Stack, image: str) -> None:
-    said = stack.program(web(image, command="echo the model is broken; exit 3", seconds=12)).fails("up")
+    # Without a probe it is ready whenever it runs, for as long as a slow node takes to see its end.
+    broken = web(image, command="echo the model is broken; exit 3", seconds=12, steady=60)
+    said = stack.program(broken).fails("up")
     assert "exit code 3: the model is broken" in said
 
 

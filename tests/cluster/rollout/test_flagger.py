@@ -4,14 +4,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.estate.stack import ClusterStack
-from tests.cluster.rollout.conftest import ROLLOUT, Rollouts
+from tests.cluster.rollout.conftest import RESOURCES, ROLLOUT, Rollouts
 from tests.engine.local.load import Load, Request
 from tests.engine.local.tiny import request
 from toolchain.cluster import binaries
@@ -58,7 +58,7 @@ def _free() -> int:
         return int(probe.getsockname()[1])
 
 
-def endpoint(gate: str, version: int) -> dict[str, Any]:
+def endpoint(rollouts: Rollouts, gate: str, version: str) -> dict[str, Any]:
     analysis = {key: part for key, part in ROLLOUT["analysis"].items() if key != "golden"}
     rollout = {
         **ROLLOUT,
@@ -67,8 +67,8 @@ def endpoint(gate: str, version: int) -> dict[str, Any]:
         "flagger": {"gate": gate, "interval_s": 5},
     }
     return {
-        "variants": {"only": {"model": f"models:/tiny/{version}"}},
-        "resources": {"cpu": 0.05, "memory_mib": 384, "cache_gib": 1},
+        "variants": {"only": {"model": rollouts.model(version)}},
+        "resources": RESOURCES,
         "rollout": rollout,
     }
 
@@ -87,21 +87,21 @@ def until(stack: ClusterStack, *phases: str, seconds: float = 600) -> str:
 
 
 @pytest.fixture
-def load(rollouts: Rollouts, reach: Callable[[ClusterStack], str]) -> Load:
+def load(gateway: str) -> Load:
     def ask() -> Request:
         one = request({"host": HOST})
         return Request(f"/v2/models/{NAME}/infer", one.body, one.read, one.headers)
 
-    return Load(f"http://{reach(rollouts.stack)}", ask, kept=4, new=1, pause=0.02)
+    return Load(gateway, ask, kept=4, new=1, pause=0.02)
 
 
 def test_flagger_promotes_what_is_good(rollouts: Rollouts, gate: str, load: Load) -> None:
     stack = rollouts.stack
-    rollouts.configure("blue", "good", more={NAME: endpoint(gate, 1)})
+    rollouts.configure("blue", "good", more={NAME: endpoint(rollouts, gate, "blue")})
     stack.up()  # ends when Flagger has made its copy, which serves
     assert phase(stack) == "Initialized"
     with load:
-        rollouts.configure("blue", "good", more={NAME: endpoint(gate, 4)})
+        rollouts.configure("blue", "good", more={NAME: endpoint(rollouts, gate, "triple")})
         stack.up()
         until(stack, "Progressing", "Promoting", "Finalising", "Succeeded")
         assert until(stack, "Succeeded", "Failed") == "Succeeded"
@@ -115,7 +115,7 @@ def test_flagger_promotes_what_is_good(rollouts: Rollouts, gate: str, load: Load
 def test_flagger_takes_back_what_is_bad(rollouts: Rollouts, gate: str, load: Load) -> None:
     stack = rollouts.stack
     with load:
-        rollouts.configure("blue", "good", more={NAME: endpoint(gate, 3)})
+        rollouts.configure("blue", "good", more={NAME: endpoint(rollouts, gate, "failing")})
         stack.up()
         until(stack, "Progressing", "Failed")
         assert until(stack, "Succeeded", "Failed") == "Failed"
