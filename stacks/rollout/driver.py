@@ -7,7 +7,7 @@ killed anywhere is replaced by one that folds the journal and goes on.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,13 +17,12 @@ from components.spec.rollout import OnTimeout, Strategy
 from . import checks
 from .background import Background, Task, Thread
 from .brakes import Brake
-from .compared import Compared, Comparison
 from .errors import BusyError, RolloutError, SourceDownError
 from .journal import Journal, Record
-from .judge import DIVISION, Evidence, Verdict, Window, judge
-from .outcomes import OutcomeFiles, Outcomes
-from .placement import Placement, Stack
+from .judge import DIVISION, Evidence, Verdict
+from .placement import Placement, Stack, positive
 from .readings import Reading, Snapshot
+from .scales import Scales
 from .sources import MetricsSource
 from .sources.answers import AnswersSource
 from .state import Phase, Result, State, fold
@@ -107,11 +106,7 @@ class Driver:
         self._journal, self._stack, self._source, self._lease = journal, stack, source, lease
         self._folder, self._tick_s, self._clock, self._sleep, self._told = folder, tick_s, clock, sleep, told
         self._brake, self._background = brake, background
-        self._answers = answers
-        self._files: OutcomeFiles | None = None
-        self._comparison: Comparison | None = None
-        self._stage, self._took = -1, False
-        self._taking: Task[Mapping[str, Sequence[Mapping[str, Any]]]] | None = None
+        self._scales = Scales(folder, background, answers)
         self._run: _Run | None = None
         self._look: _Look | None = None
         self._looked = self._clean = -math.inf
@@ -223,7 +218,7 @@ class Driver:
         if not state.raw:
             return None
         totals = _totals(state, snapshot, state.before)
-        evidence = self._weigh(state, totals, snapshot.edges, moves=True)
+        evidence = self._scales.weigh(state, totals, snapshot.edges, moves=True)
         if evidence.verdict is not Verdict.ROLL_BACK:
             return None
         self.evidence = evidence
@@ -302,7 +297,7 @@ class Driver:
                     Result.ROLLED_BACK,
                     f"variant {name} {served}; when the rollout began it was {state.models[name]}",
                 )
-        if _positive(placement.weights) != _positive(state.weights):
+        if positive(placement.weights) != positive(state.weights):
             return (
                 Result.STOPPED,
                 f"somebody else moved the weights to {placement.weights}; they are left as they are",
@@ -321,10 +316,10 @@ class Driver:
             self._wrote = -math.inf
             edges = [str(edge) for edge in snapshot.edges]
             return self._write("counting", stage=state.stage, raw=_records(snapshot), edges=edges)
-        self._compare(state)
+        self._scales.compare(state)
         totals = _totals(state, snapshot, state.totals)
         elapsed = now - state.stage_began - state.held_s
-        self.evidence = evidence = self._weigh(state, totals, state.edges)
+        self.evidence = evidence = self._scales.weigh(state, totals, state.edges)
         decision = None if self._is_suspect(evidence) else self._decision(state, evidence, elapsed)
         # Often at first and then ever less: a long rollout must not fill the disk.
         if decision or now - self._wrote >= max(self._tick_s, elapsed / 100):
@@ -336,43 +331,12 @@ class Driver:
                 raw=_records(snapshot),
                 totals={name: one.record() for name, one in totals.items()},
                 evidence=evidence.record(),
-                **({"compared": self._comparison.compared.record()} if self._comparison else {}),
+                **({"compared": compared} if (compared := self._scales.compared) else {}),
             )
         if decision is None:
             return False
         what, why = decision
         return self._write("decided", decision=what, why=why, evidence=evidence.record(), stage=state.stage)
-
-    def _outcomes(self, state: State) -> Outcomes:
-        outcome = state.rollout.looks_at.outcome
-        if outcome is None:
-            return Outcomes()
-        if self._files is None:
-            assignments = self._folder / outcome.assignments if outcome.assignments else None
-            self._files = OutcomeFiles(
-                self._folder / outcome.file, assignments, state.candidate, state.stable
-            )
-        return self._files.read(state.outcomes_from, state.assigned_from)
-
-    def _compare(self, state: State) -> None:
-        """Count the answers that were taken meanwhile, and have the next ones taken."""
-        looks_at = state.rollout.looks_at
-        copies = state.here.percent is None and looks_at.agreement is not None
-        if self._answers is None or not (copies or looks_at.predictions):
-            return
-        if self._comparison is None or self._stage != state.stage:
-            self._stage, self._taking, self._took = state.stage, None, False
-            self._comparison = Comparison(looks_at, copies, Compared.of(state.compared))
-        if self._taking and self._taking.wait(0):
-            taken = self._taking.result()
-            self._taking = None
-            if self._took:  # what servers had kept before belongs to no stage, or to another one
-                self._comparison.add(taken[state.candidate], taken[state.stable])
-            self._took = True
-        if self._taking is None:
-            source, names = self._answers, [state.candidate, state.stable]
-            header = (looks_at.agreement.slice_header or "") if looks_at.agreement else ""
-            self._taking = self._background(lambda: source.take(names, header))
 
     def _is_suspect(self, evidence: Evidence) -> bool:
         """Whether requests are divided wrongly and it is not known yet that nobody else moved the weights."""
@@ -395,35 +359,6 @@ class Driver:
         if state.held_since is not None:
             self._write("back")
         return snapshot
-
-    def _weigh(
-        self, state: State, totals: Mapping[str, Reading], edges: Sequence[float], moves: bool = False
-    ) -> Evidence:
-        """The evidence of the stage, or of a move to it; the decision about it comes after."""
-        stage = state.here
-        candidate, stable = totals[state.candidate], totals[state.stable]
-        if stage.percent == 0 and not moves:
-            enough = stable.requests >= stage.min_samples
-            return Evidence(Verdict.PROMOTE if enough else Verdict.WAIT, [], stable.requests)
-        found = self._outcomes(state)
-        all_at_once = stage.percent == 100 and not moves
-        # Users differ in how much they ask for: the division of their requests says nothing.
-        is_divided = stage.percent is not None and not (all_at_once or moves or state.rollout.users)
-        window = Window(
-            candidate=candidate,
-            stable=(state.reference or Reading()) if all_at_once else stable,
-            edges=edges,
-            share=stage.percent / 100 if is_divided and stage.percent else None,
-            outcomes=found.values,
-            users=found.users if state.rollout.users and not moves else None,
-            user_share=(stage.percent or 50) / 100,
-            compared=self._comparison.compared if self._comparison else None,
-            has_pairs=stage.percent is None,
-        )
-        # The first move is a window of its own; at the others that of the stage before goes on.
-        windows = 1 + sum(one.percent != 0 for one in state.plan)
-        alpha = state.rollout.alpha or 0.05
-        return judge(state.rollout.looks_at, window, alpha, windows, stage.min_samples)
 
     def _decision(self, state: State, evidence: Evidence, elapsed: float) -> tuple[str, str] | None:
         """What to do now and why; None to go on looking."""
@@ -478,10 +413,6 @@ class Driver:
         )
 
 
-def _positive(weights: Mapping[str, int]) -> dict[str, int]:
-    return {name: weight for name, weight in weights.items() if weight}
-
-
 def _records(snapshot: Snapshot) -> dict[str, Any]:
     return {name: reading.record() for name, reading in snapshot.variants.items()}
 
@@ -493,56 +424,3 @@ def _totals(state: State, snapshot: Snapshot, before: Mapping[str, Reading]) -> 
         more = reading.since(state.raw.get(name, reading))
         totals[name] = before.get(name, Reading()).plus(more)
     return totals
-
-
-def begin(
-    journal: Journal,
-    placement: Placement,
-    rollout: Mapping[str, Any],
-    endpoint: str,
-    candidate: str,
-    **more: Any,
-) -> Record:
-    """Write down that a rollout begins.
-
-    Args:
-        journal: of the endpoint.
-        placement: the endpoint as it runs.
-        rollout: its block of the stack file, without defaults.
-        endpoint: its name.
-        candidate: the variant that is to take over.
-        more: further details for the record.
-
-    Raises:
-        RolloutError: it cannot begin: another one is under way, or the weights do not fit.
-    """
-    last = fold(journal.last())
-    if last is not None and last.phase is not Phase.OVER:
-        raise RolloutError(
-            f"rollout {last.id} of {endpoint} is not over ({last.phase.value}); go on with "
-            f"`estate rollout resume {endpoint}`, or end it with `estate rollout abort {endpoint}`"
-        )
-    if candidate not in placement.variants:
-        names = ", ".join(placement.variants)
-        raise RolloutError(f"endpoint {endpoint} has no variant {candidate}; it has {names}")
-    shares = _positive(placement.weights)
-    others = [name for name in shares if name != candidate]
-    if len(others) != 1 or shares.get(candidate):
-        raise RolloutError(
-            f"a rollout is from one variant that gets all requests to one that gets none, but endpoint "
-            f"{endpoint} has {placement.weights}; set `rollout.weights` in the stack file for one `pulumi "
-            f"up`, "
-            f"or remove `rollout` and set `traffic`"
-        )
-    number = sum(1 for record in journal.records() if record["event"] == "started") + 1
-    return journal.append(
-        "started",
-        id=f"{endpoint}-{number}",
-        endpoint=endpoint,
-        candidate=candidate,
-        stable=others[0],
-        rollout=dict(rollout),
-        models={name: variant.model for name, variant in placement.variants.items()},
-        weights=placement.weights,
-        **more,
-    )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from components.spec.rollout import Rollout, Strategy
 
-from .driver import Driver, begin
+from .begin import begin
+from .driver import Driver
 from .errors import RolloutError, TerminatedError
 from .journal import Journal, Record
 from .lease import Lease

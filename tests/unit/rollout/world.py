@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stacks.rollout.driver import Driver, begin
+from stacks.rollout.begin import begin
+from stacks.rollout.driver import Driver
 from stacks.rollout.errors import BusyError, SourceDownError
 from stacks.rollout.journal import Journal
 from stacks.rollout.placement import Placement, Variant
