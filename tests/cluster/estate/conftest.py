@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.estate import files
 from tests.cluster.estate.stack import ClusterStack
 from tests.cluster.estate.tiny import ENDPOINT, model, seed
+from tests.cluster.estate.traffic import until
 from toolchain.cluster.api import Kubectl
 
 Reach = Callable[[ClusterStack], str]
@@ -107,7 +108,7 @@ def listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def reach(cluster: Path) -> Iterator[Reach]:
+def reach(cluster: Path, own_cluster: bool) -> Iterator[Reach]:
     """`host:port` of a stack's gateway: its NodePort where this machine is the node, else a tunnel.
 
     A tunnel ends with any connection that breaks, so it is no way to count lost requests.
@@ -121,8 +122,11 @@ def reach(cluster: Path) -> Iterator[Reach]:
         )
         service = stack.kubectl("get", "service", "--all-namespaces", "--selector", labels)["items"][0]
         (port,) = service["spec"]["ports"]
-        if "nodePort" in port and listens(port["nodePort"]):
-            return f"127.0.0.1:{port['nodePort']}"
+        if "nodePort" in port:
+            if own_cluster:  # a proxy that has just started may not be known to the node yet
+                until(lambda: listens(port["nodePort"]), 60, lambda: f"nobody at {port['nodePort']}")
+            if listens(port["nodePort"]):
+                return f"127.0.0.1:{port['nodePort']}"
         place, name = service["metadata"]["namespace"], service["metadata"]["name"]
         command = ["kubectl", "port-forward", "--namespace", place, f"service/{name}", f":{port['port']}"]
         tunnel = subprocess.Popen(command, env=stack.env, stdout=subprocess.PIPE, text=True)
