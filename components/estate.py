@@ -80,6 +80,7 @@ class Estate(ComponentResource):
                     kubernetes=cluster,
                     registry_login=login or "",
                     prometheus=prometheus or "",
+                    counts_predictions=spec.monitoring is not None,
                 ),
                 child,
             )

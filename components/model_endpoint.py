@@ -38,6 +38,9 @@ class ModelEndpointArgs(TypedDict):
     registry_login: NotRequired[str]
     """Name of the Secret with the entries `username` and `password` for a registry that asks for them."""
 
+    counts_predictions: NotRequired[bool]
+    """Whether the servers' metrics tell what is predicted, see `ModelServer`."""
+
     prometheus: NotRequired[str]
     """Where KEDA asks for what is measured, for targets other than CPU."""
 
@@ -107,6 +110,7 @@ class ModelEndpoint(ComponentResource):
                     **({"serving-estate/stands-in": "yes"} if key == endpoint.stand_in else {}),
                 },
                 prometheus=args.get("prometheus", ""),
+                counts_predictions=args.get("counts_predictions", False),
                 platform=where,
                 host=host,
                 kubernetes=cluster,

@@ -54,6 +54,10 @@ class ModelServerArgs(TypedDict):
     """When whoever asks has given up, in milliseconds from 1 to 3,600,000: what `fallback` has to keep to;
     30,000 where it is left out."""
 
+    counts_predictions: NotRequired[bool]
+    """Whether its metrics tell what is predicted, of one request in ten: for dashboards that show drift.
+    Nothing collects metrics on `platform: local`."""
+
     image: NotRequired[Input[str]]
     """The container image, where there are containers; `kubernetes.images.model_server` where it is left
     out."""
@@ -147,6 +151,7 @@ class ModelServer(ComponentResource):
             labels=args.get("labels", {}),
             fallback=args.get("fallback", []),
             timeout_ms=args.get("timeout_ms", 30_000),
+            counts_predictions=args.get("counts_predictions", False),
             image=args.get("image") or (cluster.images.model_server if cluster.images else None) or "",
             replicas_are_owned=args.get("replicas_are_owned", False),
             registry_login=args.get("registry_login"),

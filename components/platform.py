@@ -48,6 +48,8 @@ class ModelService:
     """What answers when the model does not, from the first to the last."""
     timeout_ms: int = 30_000
     """When whoever asks has given up."""
+    counts_predictions: bool = False
+    """Whether its metrics tell what is predicted."""
     image: Input[str] = ""
     """The container image, where there are containers."""
     replicas_are_owned: bool = False

@@ -91,7 +91,7 @@ def run(service: ModelService, model: str, served_name: str, registry: str) -> S
         model = _MODEL_PLACE
     listen = Listen("0.0.0.0", float(service.kubernetes.drain_s or 8))  # noqa: S104  the pod's own address
     fallback = Fallback(service.fallback_rungs, service.timeout_ms / 1000)
-    return server(service.runtime, model, served_name, registry, listen, fallback)
+    return server(service.runtime, model, served_name, registry, listen, fallback, service.counts_predictions)
 
 
 def settings_files(told: Server) -> dict[str, str]:

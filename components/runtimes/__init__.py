@@ -10,7 +10,7 @@ from .base import Fallback, Listen, Server
 from .bundled import bundled
 
 # The names are those of `components.spec.endpoint.Runtime`; a test holds the two together.
-RUNTIMES: Mapping[str, Callable[[str, str, str, Listen, Fallback], Server]] = {"bundled": bundled}
+RUNTIMES: Mapping[str, Callable[[str, str, str, Listen, Fallback, bool], Server]] = {"bundled": bundled}
 
 _LOOPBACK = Listen()
 _NOTHING = Fallback()
@@ -23,6 +23,7 @@ def server(
     registry: str,
     listen: Listen = _LOOPBACK,
     fallback: Fallback = _NOTHING,
+    counts_predictions: bool = False,
 ) -> Server:
     """The server that `runtime` runs for one model.
 
@@ -33,8 +34,9 @@ def server(
         registry: the MLflow tracking URI that `models:/` addresses are looked up at, or empty.
         listen: how it listens; on loopback where nothing is said.
         fallback: what answers when the model does not.
+        counts_predictions: whether its metrics tell what is predicted.
     """
-    return RUNTIMES[runtime](model, served_name, registry, listen, fallback)
+    return RUNTIMES[runtime](model, served_name, registry, listen, fallback, counts_predictions)
 
 
 __all__ = ["RUNTIMES", "Fallback", "Listen", "Server", "server"]

@@ -7,7 +7,9 @@ from typing import Any
 from .base import Fallback, Listen, Server
 
 
-def bundled(model: str, served_name: str, registry: str, listen: Listen, fallback: Fallback) -> Server:
+def bundled(
+    model: str, served_name: str, registry: str, listen: Listen, fallback: Fallback, counts_predictions: bool
+) -> Server:
     """`model-server serve` with a settings file."""
     settings = {
         # It keeps answering for a moment after SIGTERM, until the gateway has stopped sending.
@@ -20,6 +22,7 @@ def bundled(model: str, served_name: str, registry: str, listen: Listen, fallbac
             **({"tells_answers": True} if listen.host == "127.0.0.1" else {}),
         },
         "registry": {"tracking_uri": registry} if registry else {},
+        **({"predictions": {"sample": 0.1}} if counts_predictions else {}),
         **_models(model, served_name, fallback),
     }
     return Server(

@@ -467,6 +467,12 @@ class ObserverSettings(_Section):
     options: dict[str, Any] = Field(default_factory=dict, description="Handed to the factory as they are.")
 
 
+class PredictionSettings(_Section):
+    """Count what is predicted, in `model_server_predictions_total`: by it one sees predictions drift."""
+
+    sample: float = Field(default=0.1, gt=0, le=1, description="Share of the calls that is looked at.")
+
+
 class Settings(_Section):
     """The whole settings file."""
 
@@ -478,6 +484,9 @@ class Settings(_Section):
     tracing: TracingSettings = Field(default=TracingSettings())
     observers: list[ObserverSettings] = Field(
         default_factory=list, description="Who sees calls after they are answered."
+    )
+    predictions: PredictionSettings | None = Field(
+        default=None, description="Count what is predicted. Default: no."
     )
     models: list[ModelSettings] = Field(default_factory=list, description="The models to serve.")
     default_model: str | None = Field(

@@ -52,6 +52,13 @@ def test_rungs_of_the_specification_are_rungs_of_the_server() -> None:
     assert model.cache is not None
     assert model.cache.ttl_seconds == 0, "a model that can answer does"
     assert not small.fallback.rungs
+    assert settings.predictions is None
+
+
+def test_the_bundled_server_can_be_told_to_count_its_predictions() -> None:
+    spec = server("bundled", "models:/digits/1", "digits", "", counts_predictions=True)
+    text = spec.files["settings.yaml"].replace("@http@", "8080").replace("@grpc@", "8081")
+    assert Settings.model_validate(yaml.safe_load(text)).predictions is not None
 
 
 def test_a_server_names_only_ports_that_it_gets() -> None:

@@ -13,7 +13,7 @@ _SOURCE = {"type": "prometheus", "uid": "${source}"}
 
 
 def dashboard(name: str, endpoint: Endpoint, namespace: str) -> Manifest:
-    """Traffic, errors, latency and saturation, by variant."""
+    """Traffic, errors, latency, saturation and predictions, by variant."""
     panels = [*_placed(_panels(name, endpoint, namespace))]
     return {
         "uid": f"{namespace}-{name}"[:40].strip("-"),
@@ -110,6 +110,7 @@ def _panels(name: str, endpoint: Endpoint, namespace: str) -> Iterator[Manifest]
             "{{rung}}: {{reason}}",
         ),
     )
+    yield from _predictions(of)
     # A pod is called endpoint-variant-generation-pod.
     of_variants = f"{name}-({'|'.join(endpoint.variants)})-[^-]+-[^-]+"
     pods = f'namespace="{namespace}",pod=~"{of_variants}",container="model-server"'
@@ -117,6 +118,42 @@ def _panels(name: str, endpoint: Endpoint, namespace: str) -> Iterator[Manifest]
         "CPU by replica",
         "none",
         (f"sum by (pod) (rate(container_cpu_usage_seconds_total{{{pods}}}[$__rate_interval]))", "{{pod}}"),
+    )
+
+
+def _predictions(of: str) -> Iterator[Manifest]:
+    """What is predicted, and how much of that was predicted otherwise a day before, or by other variants.
+
+    The part by which two divisions differ is the sum of what is more in the one: as much is less elsewhere.
+    """
+    by = f"{_VARIANT}, output"
+
+    def counted(labels: str, when: str = "") -> str:
+        return f"sum by ({labels}) (increase(model_server_predictions_total{{{of}}}[1h]{when}))"
+
+    def shares(when: str = "") -> str:
+        return f"({counted(f'{by}, kind', when)} / on ({by}) group_left () {counted(by, when)})"
+
+    now, before = shares(), shares(" offset 1d")
+    was = f"({counted(by, ' offset 1d')} > 0)"
+    together = f"({counted('output, kind')} / on (output) group_left () {counted('output')})"
+    of_output = f"{{{{{_VARIANT}}}}} {{{{output}}}}"
+    yield _panel(
+        "What is predicted: share of the last hour's rows", "percentunit", (now, f"{of_output}: {{{{kind}}}}")
+    )
+    yield _panel(
+        "Drift: part of the predictions that is another than a day before",
+        "percentunit",
+        # A kind that was not there had no share; an hour without any answers is no drift.
+        (f"sum by ({by}) (clamp_min({now} - ({before} or 0 * {now}), 0)) and on ({by}) {was}", of_output),
+    )
+    yield _panel(
+        "Part of a variant's predictions that is another than all variants' together",
+        "percentunit",
+        (
+            f"sum by ({by}) (clamp_min({now} - on (output, kind) group_left () {together}, 0))",
+            of_output,
+        ),
     )
 
 

@@ -20,9 +20,10 @@ from model_server.engine.call import Call, Degraded
 from model_server.engine.single_flight import Attempt
 from model_server.errors import ServerError, SettingsError
 from model_server.models.repository import Served
-from model_server.settings import ObserverSettings
+from model_server.settings import ObserverSettings, PredictionSettings
 from model_server.telemetry.logs import log
 from model_server.telemetry.metrics import Metrics
+from model_server.telemetry.predictions import Predictions
 from model_server.tensors import Array
 
 _GROUP = "model_server.observers"
@@ -86,9 +87,17 @@ def find_factory(settings: ObserverSettings) -> Factory:
 class Observers:
     """All observers of this process."""
 
-    def __init__(self, settings: Sequence[ObserverSettings], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Sequence[ObserverSettings],
+        metrics: Metrics,
+        predictions: PredictionSettings | None = None,
+    ) -> None:
         """Raises SettingsError."""
-        self._queues = [_Queue(one, metrics) for one in settings]
+        self._queues = [_Queue(one, metrics, find_factory(one)(dict(one.options))) for one in settings]
+        if predictions is not None:
+            counting = ObserverSettings(use="predictions", sample=predictions.sample)
+            self._queues.append(_Queue(counting, metrics, Predictions(metrics)))
 
     def watches(self, model: str) -> bool:
         """Whether any observer wants calls of this model."""
@@ -128,11 +137,11 @@ class _Queue:
     The event loop only writes `_put…`, the thread only `_taken…`: no lock is ever waited for.
     """
 
-    def __init__(self, settings: ObserverSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: ObserverSettings, metrics: Metrics, observer: Observer) -> None:
         self.sample = settings.sample
         self._settings = settings
         self._models = frozenset(settings.models)
-        self._observer = find_factory(settings)(dict(settings.options))
+        self._observer = observer
         self._queue: SimpleQueue[tuple[Observation, int] | None] = SimpleQueue()
         self._put = self._put_bytes = self._taken = self._taken_bytes = self._failures = 0
         outcomes = {

@@ -55,10 +55,10 @@ class InferenceService:
             self._tracing = tracing.Tracing()
             for model in settings.models:
                 self._ways[model.name] = partial(self._tracing.submit, self._ways.get(model.name, _straight))
-        if settings.observers:
+        if settings.observers or settings.predictions:
             from model_server.engine import observers
 
-            self._observers = observers.Observers(settings.observers, metrics)
+            self._observers = observers.Observers(settings.observers, metrics, settings.predictions)
             for model in settings.models:
                 if self._observers.watches(model.name):
                     way = self._ways.get(model.name, _straight)

@@ -14,6 +14,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -107,6 +108,8 @@ class Metrics:
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], _Series] = {}
         self._lines: dict[int, tuple[int, int]] = {}
         """Where the description of a series begins and ends, by the place of its numbers."""
+        self._placing = Lock()
+        """An observer's thread makes series, too. Adding to one is left to a single thread each."""
         self._free = 0
         self._free_lines: dict[int, list[int]] = {}
         self._free_values: dict[int, list[int]] = {}
@@ -144,7 +147,8 @@ class Metrics:
         while len(self._retired) > _RETIRED_KEPT:
             oldest = next(iter(self._retired))
             del self._retired[oldest]
-            self._drop(dict(oldest))
+            with self._placing:
+                self._drop(dict(oldest))
 
     def revive(self, labels: Mapping[str, str]) -> None:
         """The series with these labels are used again: they go on where they were."""
@@ -193,8 +197,11 @@ class Metrics:
         key = (name, tuple(sorted(labels.items())))
         series = self._series.get(key)
         if series is None:
-            series = self._place(_Series(name, kind, help_, dict(labels), bounds, 0))
-            self._series[key] = series
+            with self._placing:
+                series = self._series.get(key)
+                if series is None:
+                    series = self._place(_Series(name, kind, help_, dict(labels), bounds, 0))
+                    self._series[key] = series
         return series
 
     def _place(self, series: _Series) -> _Series:

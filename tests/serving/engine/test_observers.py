@@ -46,6 +46,19 @@ def test_an_observer_sees_calls_and_their_outcome(start: Callable[..., Server], 
     assert notes(tmp_path)[-1] == "closed"
 
 
+def test_what_is_predicted_is_counted(start: Callable[..., Server], tmp_path: Path) -> None:
+    path = table(tmp_path / "table.onnx", 10)
+    server = start({"predictions": {"sample": 1.0}, "models": [model("m", path)]}).until_ready()
+    for numbers in ((1, 2), (2, 5), (99,)):
+        ask(server, "m", index_body(*numbers))
+    wait_until(lambda: observed(server, "queued") == 3)
+
+    def rows(kind: str) -> float:
+        return server.metric("model_server_predictions_total", model="m", output="y", kind=kind)
+
+    wait_until(lambda: (rows("10 to 20"), rows("20 to 50"), rows("50 to 100")) == (1, 2, 1))
+
+
 def test_a_slow_observer_delays_nobody_and_drops(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start(settings(tmp_path, {"queue_size": 2}, seconds=2.0), PYTHONPATH=HERE).until_ready()
     began = time.monotonic()

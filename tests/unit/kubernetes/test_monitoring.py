@@ -12,6 +12,7 @@ import yaml
 from model_server import errors
 from model_server.telemetry.metrics import LATENCY_BUCKETS
 
+from components.kubernetes.monitoring.dashboard import dashboard
 from components.kubernetes.monitoring.rules import BOUNDS, BURNS, FAULTS, bound_ms, rules
 from components.spec import Endpoint
 
@@ -143,6 +144,49 @@ def test_prometheus_takes_the_rules_and_alerts_when_it_should(tmp_path: Path) ->
             ["promtool", *command], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool of Prometheus is not on PATH")
+def test_the_dashboard_shows_predictions_that_drift(tmp_path: Path) -> None:
+    """Blue predicts what it never did before, for a quarter; green, which is new, only ever the same."""
+    board = dashboard("digits", Endpoint.model_validate(ENDPOINT), "serving")
+    drift, apart = (
+        next(panel["targets"][0]["expr"] for panel in board["panels"] if panel["title"].startswith(title))
+        for title in ("Drift", "Part of a variant's")
+    )
+
+    def predicted(variant: str, kind: str, values: str) -> dict[str, str]:
+        labels = f'model="digits",namespace="serving",output="y",kind="{kind}"'
+        name = f'model_server_predictions_total{{{labels},serving_estate_variant="{variant}"}}'
+        return {"series": name, "values": values}
+
+    def expected(expr: str, **by_variant: float) -> dict[str, Any]:
+        labels = '{{output="y", serving_estate_variant="{}"}}'
+        samples = [{"labels": labels.format(name), "value": value} for name, value in by_variant.items()]
+        return {"expr": f"round({expr}, 0.001)", "eval_time": "26h", "exp_samples": samples}
+
+    day_and_two_hours = [  # a value each ten minutes
+        predicted("blue", "0", "0+10x143 1435+5x12"),
+        predicted("blue", "1", "0+10x156"),
+        predicted("blue", "2", "_x143 0+5x12"),
+        predicted("green", "0", "_x143 0+20x12"),
+    ]
+    checks = [expected(drift, blue=0.25), expected(apart, blue=0.375, green=0.375)]
+    tests = [{"interval": "10m", "input_series": day_and_two_hours, "promql_expr_test": checks}]
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"tests": tests}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_servers_of_a_watched_estate_count_what_they_predict(render: Any) -> None:
+    for watched in ({}, {"monitoring": {}}):
+        objects = render(**watched, endpoints={"digits": ENDPOINT})
+        (text,) = [
+            one["data"]["settings.yaml"] for one in objects.values() if "settings.yaml" in one.get("data", {})
+        ]
+        assert ("predictions" in yaml.safe_load(text)) is bool(watched)
 
 
 def test_servers_that_may_be_gone_alarm_nobody() -> None:
