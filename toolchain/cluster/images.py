@@ -64,7 +64,7 @@ def build(built: Mapping[str, Path]) -> dict[str, Image]:
     return images
 
 
-def load(images: Mapping[str, Image], progress: Progress) -> None:
+def load(images: Mapping[str, Image]) -> None:
     """Import what containerd does not have yet."""
     try:
         have = json.loads(STAMP.read_text())
@@ -73,7 +73,6 @@ def load(images: Mapping[str, Image], progress: Progress) -> None:
     for name, image in images.items():
         if have.get(name) == image.digest:
             continue
-        progress.phase = f"importing the image {name}"
         run(*CTR, "images", "import", "--snapshotter", snapshotter(), image.archive, seconds=600)
         have[name] = image.digest
         half = STAMP.with_suffix(".half")

@@ -1,6 +1,7 @@
 """Bringing the cluster up. Every step looks at what is there, so a run that was killed is gone on with."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.local.provider.files import tail
@@ -34,15 +35,26 @@ def up(*, control_plane_only: bool = False) -> None:
         kubectl = Kubectl(built["kubectl"])
         progress.phase = "control plane"
         _start(supervisor, control_plane.programs(built))
-        wait("the API server is not ready", kubectl.ready, READY_SECONDS, lambda: _why(supervisor))
-        if not control_plane_only:
-            progress.phase = "node"
-            _start(supervisor, node.programs(built))
+        if control_plane_only:
+            _wait_for_api(supervisor, kubectl)
+        else:
+            containerd, *others = node.programs(built)
+            _start(supervisor, [containerd])
             _wait_for_containerd()
+            # Images are work for the disk, and types for the API server: the one goes on beside the other.
             users = {name: image for name, image in archives.items() if name in images.USERS}
-            images.load({name: archives[name] for name in archives if name not in users}, progress)
-            addons.install(supervisor, kubectl, built, progress)
-            images.load(users, progress)  # while the cluster's own parts start
+            with ThreadPoolExecutor(max_workers=1) as importing:
+                own = importing.submit(images.load, {n: archives[n] for n in archives if n not in users})
+                rest = importing.submit(images.load, users)
+                _wait_for_api(supervisor, kubectl)
+                addons.types(kubectl, built, progress)
+                progress.phase = "importing images"
+                own.result()  # a pod whose image is not there is tried again ever later
+                progress.phase = "node"
+                _start(supervisor, others)
+                addons.install(supervisor, kubectl, built, progress)
+                progress.phase = "importing images"
+                rest.result()
             progress.phase = "waiting until all of it is ready"
             wait(
                 "the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor)
@@ -90,6 +102,10 @@ def _why(supervisor: Supervisor) -> str:
     return "\n".join(told) or f"all its parts run; their logs are in {layout.LOGS}"
 
 
+def _wait_for_api(supervisor: Supervisor, kubectl: Kubectl) -> None:
+    wait("the API server is not ready", kubectl.ready, READY_SECONDS, lambda: _why(supervisor))
+
+
 def _wait_for_containerd() -> None:
     log = layout.LOGS / "containerd.log"
     wait(
@@ -106,7 +122,3 @@ def _node_ready(kubectl: Kubectl) -> bool:
         return kubectl("get", "node", layout.NODE, f"--output=jsonpath={path}") == "True"
     except ToolError:
         return False
-
-
-def _wait_for_node(supervisor: Supervisor, kubectl: Kubectl) -> None:
-    wait("the node is not ready", lambda: _node_ready(kubectl), READY_SECONDS, lambda: _why(supervisor))
