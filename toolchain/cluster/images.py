@@ -61,7 +61,7 @@ def build(built: Mapping[str, Path]) -> dict[str, Image]:
     return images
 
 
-def load(images: Mapping[str, Image], progress: Progress) -> bool:
+def load(images: Mapping[str, Image]) -> bool:
     """Import what containerd does not have yet; whether there was any."""
     try:
         have = json.loads(STAMP.read_text())
@@ -69,7 +69,6 @@ def load(images: Mapping[str, Image], progress: Progress) -> bool:
         have = {}
     lacking = {name: image for name, image in images.items() if have.get(name) != image.digest}
     for name, image in lacking.items():
-        progress.phase = f"importing the image {name}"
         run(*CTR, "images", "import", "--snapshotter", snapshotter(), image.archive, seconds=600)
         have[name] = image.digest
         half = STAMP.with_suffix(".half")

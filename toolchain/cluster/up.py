@@ -1,7 +1,7 @@
 """Bringing the cluster up. Every step looks at what is there, so a run that was killed is gone on with."""
 
 import os
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.local.provider.files import tail
@@ -35,11 +35,23 @@ def up(*, control_plane_only: bool = False) -> None:
         kubectl = Kubectl(built["kubectl"])
         progress.phase = "control plane"
         _start(supervisor, control_plane.programs(built))
-        wait("the API server is not ready", kubectl.ready, READY_SECONDS, lambda: _why(supervisor))
-        if not control_plane_only:
-            progress.phase = "node"
+        if control_plane_only:
+            _wait_for_api(supervisor, kubectl)
+        else:
             containerd, *others = node.programs(built)
-            _start_containerd(supervisor, containerd, archives, progress)
+            is_new = store.lend()
+            _start_containerd(supervisor, containerd)
+            # Images are work for the disk, and types for the API server: the one goes on beside the other.
+            with ThreadPoolExecutor(max_workers=1) as importing:
+                imported = importing.submit(images.load, archives)
+                _wait_for_api(supervisor, kubectl)
+                addons.types(kubectl, built, progress)
+                progress.phase = "importing images"
+                if imported.result() and is_new:
+                    supervisor.remove([containerd.name])  # it writes to what is to be kept
+                    store.keep()
+                    _start_containerd(supervisor, containerd)
+            progress.phase = "node"
             _start(supervisor, others)
             addons.install(supervisor, kubectl, built, progress)
             progress.phase = "waiting until all of it is ready"
@@ -89,22 +101,12 @@ def _why(supervisor: Supervisor) -> str:
     return "\n".join(told) or f"all its parts run; their logs are in {layout.LOGS}"
 
 
-def _start_containerd(
-    supervisor: Supervisor, program: Program, archives: Mapping[str, images.Image], progress: Progress
-) -> None:
-    """Start it with all images; what it unpacked for the first time is kept while nothing else runs."""
-    is_new = store.lend()
+def _wait_for_api(supervisor: Supervisor, kubectl: Kubectl) -> None:
+    wait("the API server is not ready", kubectl.ready, READY_SECONDS, lambda: _why(supervisor))
+
+
+def _start_containerd(supervisor: Supervisor, program: Program) -> None:
     _start(supervisor, [program])
-    _wait_for_containerd()
-    if images.load(archives, progress) and is_new:
-        progress.phase = "keeping what was imported"
-        supervisor.remove([program.name])
-        store.keep()
-        _start(supervisor, [program])
-        _wait_for_containerd()
-
-
-def _wait_for_containerd() -> None:
     log = layout.LOGS / "containerd.log"
     wait(
         "containerd does not answer",

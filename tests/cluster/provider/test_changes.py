@@ -2,7 +2,11 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.cluster.provider.stack import Stack
+
+pytestmark = pytest.mark.long
 
 APPS = "/apis/apps/v1"
 # No pods: what is tried here is the object's life, not that of a workload.

@@ -13,6 +13,8 @@ import yaml
 
 from tests.cluster.provider.stack import Stack, wait_until
 
+pytestmark = pytest.mark.long
+
 APPS = "/apis/apps/v1"
 WEB = """
 labels = {{"app": "web"}}

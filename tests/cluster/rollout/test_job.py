@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from components import RolloutJob
@@ -13,6 +14,7 @@ from tests.cluster.estate.tiny import ENDPOINT
 from tests.cluster.rollout.conftest import Rollouts
 from tests.engine.local.load import Load
 from tests.unit.kubernetes.conftest import run
+from toolchain.cluster.api import Kubectl
 
 NAME = "driver"
 
@@ -23,9 +25,9 @@ def objects(namespace: str, **more: Any) -> list[dict[str, Any]]:
     return [*made.objects.values()]
 
 
-def apply(rollouts: Rollouts, manifests: list[dict[str, Any]], *words: str) -> None:
+def apply(rollouts: Rollouts, manifests: list[dict[str, Any]]) -> None:
     document = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    command = ["kubectl", "apply", "--server-side", "--filename", "-", *words]
+    command = ["kubectl", "apply", "--server-side", "--filename", "-"]
     subprocess.run(command, env=rollouts.stack.env, input=document, text=True, check=True)
 
 
@@ -41,11 +43,13 @@ def as_account(rollouts: Rollouts, file: Path) -> dict[str, str]:
     return {**env, "KUBECONFIG": str(file)}
 
 
-def test_the_api_server_takes_job_and_cron_job(rollouts: Rollouts) -> None:
+def test_the_api_server_takes_job_and_cron_job(kubectl: Kubectl, namespace: str) -> None:
     for more in ({}, {"schedule": "*/10 * * * *", "claim": "state", "secret": "rollout"}):
-        apply(rollouts, objects(rollouts.stack.namespace, **more), "--dry-run=server")
+        document = {"apiVersion": "v1", "kind": "List", "items": objects(namespace, **more)}
+        kubectl("apply", "--server-side", "--dry-run=server", "--filename=-", given=json.dumps(document))
 
 
+@pytest.mark.long
 def test_its_rights_are_enough_for_a_rollout_and_do_not_reach_further(
     rollouts: Rollouts, load: Load, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ import yaml
 from tests.cluster.rollout.conftest import Rollouts
 from tests.engine.local.load import Load
 
+pytestmark = pytest.mark.long
+
 
 def _scrape(rollouts: Rollouts) -> dict[str, Any]:
     """The pods as they are, by their addresses: Debian's build cannot ask a cluster for them."""

@@ -152,6 +152,7 @@ def test_blue_green_switches_at_once_and_back_at_once(
     assert rollouts.weights() == {idle: 100}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("in_process")
 def test_a_roll_back_waits_for_nobody_who_holds_the_stack(
     rollouts: Rollouts, load: Load, requests: Requests, request: pytest.FixtureRequest
@@ -188,6 +189,7 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(
     assert rollouts.weights() == rollouts.routed() == {stable: 100}
 
 
+@pytest.mark.long
 def test_a_version_that_leaks_until_the_kernel_kills_it_is_rolled_back(
     rollouts: Rollouts, gateway: str
 ) -> None:
