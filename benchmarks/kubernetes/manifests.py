@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ def write(endpoints: int, file: Path) -> int:
     class Recorder(pulumi.runtime.Mocks):
         def new_resource(self, args: Any) -> tuple[str, Any]:
             asked.append(args)
-            return f"{args.name}-id", args.inputs
+            made = args.inputs
+            if args.typ.startswith("kubernetes:") and "name" not in made["metadata"]:
+                # As the provider of the benchmark does, since other objects refer to it.
+                text = json.dumps(made, sort_keys=True)
+                name = f"{args.name}-{sha256(text.encode()).hexdigest()[:8]}"
+                made = {**made, "metadata": {**made["metadata"], "name": name}}
+            return f"{args.name}-id", made
 
         def call(self, args: Any) -> Any:
             raise NotImplementedError(args.token)
