@@ -191,8 +191,9 @@ def test_failures_are_those_of_who_saw_more_of_them() -> None:
     api = with_gateway()
     reader = source(api, ("shop", "gateway"))
 
-    def seen(gateway: int, server: int) -> int:
-        api.texts[at("g1")] = served(95, internal=server)
+    def seen(gateway: int, server: int, fallback: int = 0) -> int:
+        degraded = f'\nmodel_server_degraded_total{{model="tiny",rung="cached",reason="failure"}} {fallback}'
+        api.texts[at("g1")] = served(95, internal=server) + degraded
         requests = {FIRST: (900, 0), SECOND: (100, gateway), "other": (9, 9)}
         api.texts[at("proxy", 19001, "gateways")] = passed(requests)
         return reader.read("tiny", ["blue", "green"]).variants["green"].failures
@@ -201,6 +202,7 @@ def test_failures_are_those_of_who_saw_more_of_them() -> None:
     assert seen(gateway=15, server=5) == 10, "a server that cannot be reached counts nothing"
     assert seen(gateway=15, server=9) == 14, "a gRPC error has status 200 at the gateway"
     assert seen(gateway=18, server=12) == 17, "both count an answer of 500; it is one"
+    assert seen(gateway=18, server=12, fallback=6) == 23, "a fallback answered, not the variant"
 
 
 def test_what_a_place_of_the_gateway_counted_for_another_variant_stays_with_that_one() -> None:
