@@ -19,7 +19,7 @@ from tests.cluster.estate.without import without
 
 NAME = f"{ENDPOINT}-blue"
 IMPATIENT = {**KUBERNETES, "startup_s": 12}
-"""Enough to find that an image is not there; a server that cannot load its model takes longer to say so."""
+"""Enough to find that an image is not there."""
 
 
 class Failed(NamedTuple):
@@ -55,6 +55,7 @@ def lacking(
 def lost(light: ClusterStack, models: str, lacking: Failed) -> Failed:
     """The second one: a variant beside it whose registry cannot be reached."""
     wanted = light_blocks(models, {"min": 1})
+    wanted["kubernetes"] = {**KUBERNETES, "startup_s": 45}  # it tries for 20 s, and a node may be busy
     wanted["registry"] = {"uri": "http://registry.nowhere.svc:5000"}
     wanted["endpoints"][ENDPOINT]["variants"]["lost"] = {"model": "models:/tiny/1", "scaling": {"min": 1}}
     wanted["endpoints"][ENDPOINT]["traffic"] = {"blue": 100}
