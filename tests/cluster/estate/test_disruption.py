@@ -19,6 +19,7 @@ from tests.cluster.estate.without import without
 
 NAME = f"{ENDPOINT}-blue"
 IMPATIENT = {**KUBERNETES, "startup_s": 12}
+"""Enough to find that an image is not there."""
 
 
 class Failed(NamedTuple):
@@ -41,7 +42,7 @@ def lacking(
     light: ClusterStack, models: str, cluster: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Failed:
     """The first update: no Gateway API, and an image that is not there."""
-    wanted = light_blocks(models, {"min": 3})
+    wanted = light_blocks(models, {"min": 1})
     wanted["kubernetes"] = {"images": {"model_server": "serving-estate/none:dev"}, **IMPATIENT}
     with without("gateway.networking.k8s.io", cluster, tmp_path_factory.mktemp("lacking")) as without_it:
         light.env["KUBECONFIG"] = str(without_it)
@@ -53,9 +54,9 @@ def lacking(
 @pytest.fixture(scope="module")
 def lost(light: ClusterStack, models: str, lacking: Failed) -> Failed:
     """The second one: a variant beside it whose registry cannot be reached."""
-    wanted = light_blocks(models, {"min": 3})
+    wanted = light_blocks(models, {"min": 1})
+    wanted["kubernetes"] = {**KUBERNETES, "startup_s": 45}  # it tries for 20 s, and a node may be busy
     wanted["registry"] = {"uri": "http://registry.nowhere.svc:5000"}
-    wanted["kubernetes"] = IMPATIENT
     wanted["endpoints"][ENDPOINT]["variants"]["lost"] = {"model": "models:/tiny/1", "scaling": {"min": 1}}
     wanted["endpoints"][ENDPOINT]["traffic"] = {"blue": 100}
     return failed_up(light, wanted)

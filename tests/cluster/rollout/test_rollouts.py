@@ -11,6 +11,8 @@ def steps(records: list[dict[str, Any]], to: str) -> list[int]:
 
 
 def test_a_good_version_takes_over_and_nothing_is_lost(rollouts: Rollouts, load: Load) -> None:
+    rollouts.configure("blue", "good")
+    rollouts.stack.up()
     idle = rollouts.idle()
     with load:
         said = rollouts.run("start", "--to", idle)
