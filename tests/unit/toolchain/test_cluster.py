@@ -68,6 +68,8 @@ def test_the_gateways_probes_do_not_fail_on_one_late_answer() -> None:
     proxy = yaml.safe_load(settings["data"]["envoy-gateway.yaml"])["envoyProxy"]["provider"]["kubernetes"]
     containers = proxy["envoyDeployment"]["patch"]["value"]["spec"]["template"]["spec"]["containers"]
     assert all(each["readinessProbe"]["failureThreshold"] > 1 for each in containers)
+    # A container that is ended for it takes longer to come back than any busy node to answer.
+    assert all(each["livenessProbe"]["failureThreshold"] > 3 for each in containers)
 
 
 def test_the_same_files_make_the_same_image(tmp_path: Path) -> None:
