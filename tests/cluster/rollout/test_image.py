@@ -90,7 +90,7 @@ def test_a_job_drives_a_rollout_to_its_end(rollouts: Rollouts, image: str, claim
     assert rollouts.weights() == rollouts.routed() == {idle: 100}
     (end,) = [record for record in rollouts.records() if record["event"] == "finished"]
     assert end["result"] == "promoted"
-    assert NAME in end["who"], "it was the pod"
+    assert end["who"].startswith(f"estate-rollout@{NAME}-"), "it was the pod"
     rollouts.stack.up("--expect-no-changes")
 
 
