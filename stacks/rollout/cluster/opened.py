@@ -1,6 +1,7 @@
 """What the commands work with where the stack is one of a cluster."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from components.kubernetes.platform import namespace_name
@@ -49,5 +50,11 @@ def source_of(stack: PulumiStack, prometheus: str | None, state: State | None) -
     else:
         found = pods_of(stack.api, stack.namespace, stack.estate())
         stack.scrape = PodScrape(stack.api, stack.namespace, None) if copies else found
-    begin = Snapshot(state.edges or [math.inf], state.raw) if state and state.raw else None
+    begin = None
+    if state and state.raw:
+        # A driver that died before it counted has not written down in which buckets the times are.
+        raw = (
+            state.raw if state.edges else {name: replace(one, latency=[]) for name, one in state.raw.items()}
+        )
+        begin = Snapshot(state.edges or [math.inf], raw)
     return ClusterSource(stack.scrape, stack.variant_of, begin)
