@@ -50,11 +50,13 @@ def source_of(stack: PulumiStack, prometheus: str | None, state: State | None) -
     else:
         found = pods_of(stack.api, stack.namespace, stack.estate())
         stack.scrape = PodScrape(stack.api, stack.namespace, None) if copies else found
-    begin = None
-    if state and state.raw:
-        # A driver that died before it counted has not written down in which buckets the times are.
-        raw = (
-            state.raw if state.edges else {name: replace(one, latency=[]) for name, one in state.raw.items()}
-        )
-        begin = Snapshot(state.edges or [math.inf], raw)
-    return ClusterSource(stack.scrape, stack.variant_of, begin)
+    return ClusterSource(stack.scrape, stack.variant_of, counted_before(state) if state else None)
+
+
+def counted_before(state: State) -> Snapshot | None:
+    """What the journal says was counted; a driver that goes on begins with it."""
+    if not state.raw:
+        return None
+    if not state.edges:  # its driver died before a step: in which buckets the times are is not written down
+        return Snapshot([math.inf], {name: replace(one, latency=()) for name, one in state.raw.items()})
+    return Snapshot(state.edges, state.raw)
