@@ -43,12 +43,15 @@ def deployment(name: str, namespace: Input[str], image: Input[str], cluster: Kub
         },
         "securityContext": safe_container(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        # What it is made of looks for such a folder when it is imported.
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
     pod: Manifest = {
         "serviceAccountName": name,
         "enableServiceLinks": False,
         "securityContext": safe_pod(_USER),
         "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     if cluster.pull_secret:
         pod["imagePullSecrets"] = [{"name": cluster.pull_secret}]

@@ -184,7 +184,8 @@ def pod(name: str, drive: Drive, cluster: KubernetesSettings) -> Manifest:
 
 
 def _environment(drive: Drive) -> Mapping[str, Input[str]]:
-    found: dict[str, Input[str]] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
+    # The engine wants to know whose run it is, and the pod's user has no name in any image.
+    found: dict[str, Input[str]] = {"PULUMI_SKIP_UPDATE_CHECK": "true", "USER": "estate-rollout"}
     if drive.backend or drive.claim:
         found["PULUMI_BACKEND_URL"] = drive.backend or "file:///backend"
     return found

@@ -8,6 +8,7 @@ import asyncio
 import xmlrpc.client
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from threading import Event
 from typing import Any
 
@@ -17,18 +18,19 @@ from pulumi.provider.server import ProviderServicer
 from pulumi.runtime.proto import provider_pb2 as pb
 
 from .kinds.base import Cancelled, Gone, Kind
-from .kinds.gateway import Gateway
-from .kinds.host import Host
-from .kinds.job import Job
-from .kinds.model_server import ModelServer
-from .kinds.registry import Registry
-from .kinds.route import Route
-from .kinds.weights import Weights
 from .wire import plain, secret_keys, struct
 
-KINDS: Mapping[str, type[Kind]] = {
-    kind.__name__: kind for kind in (Host, Registry, ModelServer, Gateway, Route, Job, Weights)
+KINDS: Mapping[str, str] = {
+    "Host": "host",
+    "Registry": "registry",
+    "ModelServer": "model_server",
+    "Gateway": "gateway",
+    "Route": "route",
+    "Job": "job",
+    "Weights": "weights",
 }
+"""The module of each kind: loaded when a resource of it is asked for, as a stack of a cluster has none that
+needs the packages of `platform: local`."""
 
 
 class LocalServicer(ProviderServicer):
@@ -49,9 +51,18 @@ class LocalServicer(ProviderServicer):
         except (RuntimeError, OSError, ValueError, xmlrpc.client.Error) as error:
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
-    def _kind(self, urn: str) -> Kind:
+    async def _kind(self, urn: str, context: Any) -> Kind:
         name = urn.split("::")[2].rsplit(":", 1)[-1]
-        return KINDS[name](self._cancelled)
+        try:
+            module = import_module(f".kinds.{KINDS[name]}", __package__)
+        except ImportError as error:
+            await context.abort(
+                grpc.StatusCode.UNKNOWN,
+                f"`platform: local` needs packages that are not installed ({error}); install them with "
+                "`pip install 'serving-estate[local]'`",
+            )
+        made: Kind = getattr(module, name)(self._cancelled)
+        return made
 
     async def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
         return pb.CheckResponse(inputs=request.news)
@@ -70,19 +81,20 @@ class LocalServicer(ProviderServicer):
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
         return pb.CheckResponse(inputs=request.news)
 
-    async def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002, D102
+    async def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
         old, new = plain(request.old_inputs), plain(request.news)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        kind = await self._kind(request.urn, context)
         return pb.DiffResponse(
             changes=pb.DiffResponse.DIFF_SOME if changed else pb.DiffResponse.DIFF_NONE,
             diffs=changed,
-            replaces=[key for key in changed if key in self._kind(request.urn).replaces],
+            replaces=[key for key in changed if key in kind.replaces],
             # A new one at the same place cannot stand beside the old one.
             deleteBeforeReplace=True,
         )
 
     async def Create(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        new, kind = plain(request.properties), self._kind(request.urn)
+        new, kind = plain(request.properties), await self._kind(request.urn, context)
         secret = secret_keys(request.properties)
         if request.preview:
             return pb.CreateResponse(properties=struct({**new, **kind.preview(new, None)}, secret))
@@ -90,7 +102,7 @@ class LocalServicer(ProviderServicer):
         return pb.CreateResponse(id=_id(new), properties=struct({**new, **outputs}, secret))
 
     async def Update(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        old, new, kind = plain(request.olds), plain(request.news), self._kind(request.urn)
+        old, new, kind = plain(request.olds), plain(request.news), await self._kind(request.urn, context)
         secret = secret_keys(request.news)
         if request.preview:
             return pb.UpdateResponse(properties=struct({**new, **kind.preview(new, old)}, secret))
@@ -98,7 +110,11 @@ class LocalServicer(ProviderServicer):
         return pb.UpdateResponse(properties=struct({**new, **outputs}, secret))
 
     async def Read(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        state, inputs, kind = plain(request.properties), plain(request.inputs), self._kind(request.urn)
+        state, inputs, kind = (
+            plain(request.properties),
+            plain(request.inputs),
+            await self._kind(request.urn, context),
+        )
         if not state:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
@@ -113,7 +129,7 @@ class LocalServicer(ProviderServicer):
         return pb.ReadResponse(id=request.id, properties=struct(found, secret), inputs=struct(inputs, secret))
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        state, kind = plain(request.properties), self._kind(request.urn)
+        state, kind = plain(request.properties), await self._kind(request.urn, context)
         await self._run(context, lambda: kind.delete(state))
         return empty_pb2.Empty()
 

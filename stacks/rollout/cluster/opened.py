@@ -1,6 +1,7 @@
 """What the commands work with where the stack is one of a cluster."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from components.kubernetes.platform import namespace_name
@@ -49,5 +50,13 @@ def source_of(stack: PulumiStack, prometheus: str | None, state: State | None) -
     else:
         found = pods_of(stack.api, stack.namespace, stack.estate())
         stack.scrape = PodScrape(stack.api, stack.namespace, None) if copies else found
-    begin = Snapshot(state.edges or [math.inf], state.raw) if state and state.raw else None
-    return ClusterSource(stack.scrape, stack.variant_of, begin)
+    return ClusterSource(stack.scrape, stack.variant_of, counted_before(state) if state else None)
+
+
+def counted_before(state: State) -> Snapshot | None:
+    """What the journal says was counted; a driver that goes on begins with it."""
+    if not state.raw:
+        return None
+    if not state.edges:  # its driver died before a step: in which buckets the times are is not written down
+        return Snapshot([math.inf], {name: replace(one, latency=()) for name, one in state.raw.items()})
+    return Snapshot(state.edges, state.raw)

@@ -4,7 +4,11 @@ import base64
 import secrets
 from collections.abc import Callable
 
+import pytest
+
 from tests.cluster.provider.stack import Stack
+
+pytestmark = pytest.mark.long
 
 PROGRAM = """
 GROUP = {group!r}

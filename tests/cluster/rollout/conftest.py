@@ -171,7 +171,7 @@ class Rollouts:
         return "blue" if self.weights() == {"good": 100} else "good"
 
     def routed(self) -> dict[str, int]:
-        """What the route says: the share of each variant that has one."""
+        """What the route says: the part of each variant that has one; they need not add up to 100."""
         (rule, *_) = self.stack.kubectl("get", "httproute", ENDPOINT)["spec"]["rules"]
         shares = {one["name"].removeprefix(f"{ENDPOINT}-"): one["weight"] for one in rule["backendRefs"]}
         return {name: share for name, share in shares.items() if share}
@@ -196,6 +196,9 @@ def rollouts(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         if made:
             made.end()
+        # What a driver was granted where the gateway's proxies are is no part of the stack.
+        proxies = ("--namespace=envoy-gateway-system", "--ignore-not-found")
+        stack.run("delete", "role,rolebinding", "driver-proxies", *proxies)
         stack.close()
         stack.run("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
 

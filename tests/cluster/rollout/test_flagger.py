@@ -112,6 +112,7 @@ def test_flagger_promotes_what_is_good(rollouts: Rollouts, gate: str, load: Load
     stack.up("--expect-no-changes")  # replicas and route are Flagger's
 
 
+@pytest.mark.long
 def test_flagger_takes_back_what_is_bad(rollouts: Rollouts, gate: str, load: Load) -> None:
     stack = rollouts.stack
     with load:

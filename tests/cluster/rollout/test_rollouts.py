@@ -1,8 +1,12 @@
 """Evidence moves the weights of a real gateway, and nothing is lost on the way."""
 
+import time
 from typing import Any
 
+import pytest
+
 from tests.cluster.rollout.conftest import Rollouts
+from tests.cluster.rollout.harm import QUICK, Requests, answered, assert_counted, broken
 from tests.engine.local.load import Load
 
 
@@ -37,6 +41,37 @@ def test_a_run_by_somebody_else_leaves_the_weights_alone(rollouts: Rollouts) -> 
     rollouts.stack.up("--expect-no-changes")
 
 
+def test_blue_green_switches_at_once_and_back_at_once(rollouts: Rollouts, gateway: str) -> None:
+    requests = Requests()
+    load = Load(gateway, requests, kept=4, new=1, pause=0.02)
+    blue_green: dict[str, Any] = {"strategy": "blue-green", "steps": None, "analysis": QUICK}
+    rollouts.configure("blue", "good", "brittle", **blue_green, keep_warm_s=2)
+    rollouts.stack.up()
+    idle = rollouts.idle()
+    with load:
+        said = rollouts.run("start", "--to", idle)
+        assert "checked before any requests: all is well" in said
+        assert rollouts.weights() == {idle: 100}
+        moved = [record["weights"][idle] for record in rollouts.records() if record["event"] == "moved"]
+        assert moved == [0, 100], "golden requests at 0 %, then all at once"
+        assert broken(load) == []
+
+        rollouts.configure("blue", "good", "brittle", **blue_green, keep_warm_s=600)
+        driver = rollouts.start("brittle", "observed", stage=1)
+        requests.are_harmless = False
+        assert driver.wait(timeout=180) == 3
+        back = time.monotonic()
+        rollouts.wait_for(lambda: answered(load, back), "answers")
+    load.report("blue-green: a good version, then one that breaks after the switch")
+    assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
+    assert {answer.variant for answer in load.answers if answer.sent > back} == {idle}
+    events = {record["event"]: record["at"] for record in rollouts.records()}
+    assert events["braked"] - events["decided"] < 5
+    assert_counted(rollouts, broken(load))
+    assert rollouts.weights() == {idle: 100}
+
+
+@pytest.mark.long
 def test_a_bad_version_is_rolled_back_and_its_damage_is_bounded(rollouts: Rollouts, load: Load) -> None:
     rollouts.configure("blue", "good", "failing")
     rollouts.stack.up()

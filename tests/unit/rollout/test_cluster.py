@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from stacks.rollout.cluster import journal as journals
 from stacks.rollout.cluster.journal import ClusterJournal
 from stacks.rollout.cluster.lease import ClusterLease, living
+from stacks.rollout.cluster.opened import counted_before
 from stacks.rollout.cluster.scrape import PodScrape, PrometheusScrape
 from stacks.rollout.cluster.source import ClusterSource
 from stacks.rollout.cluster.stack import clusters, unseen
@@ -170,6 +172,17 @@ def test_the_next_driver_goes_on_with_the_counters_of_the_journal() -> None:
     assert reader.read("tiny", ["blue", "green"]).variants == raw
     api.texts[at("g1")] = served(100)
     assert reader.read("tiny", ["blue", "green"]).variants["green"].since(raw["green"]).requests == 10
+
+
+def test_a_driver_goes_on_where_the_one_before_died_before_its_first_step() -> None:
+    api = FakeApi()
+    api.pods = [pod("b1", "blue"), pod("g1", "green")]
+    api.texts = {at("b1"): served(900), at("g1"): served(90)}
+    raw = {"blue": Reading(700, 1, [600, 100]), "green": Reading(7, 0, [7, 0])}
+    begin = counted_before(SimpleNamespace(raw=raw, edges=[]))  # type: ignore[arg-type]
+    reader = ClusterSource(PodScrape(api, "shop", None), lambda _endpoint: {}.get, begin)
+    first = reader.read("tiny", ["blue", "green"])
+    assert {name: one.requests for name, one in first.variants.items()} == {"blue": 700, "green": 7}
 
 
 PLACES = {"httproute/shop/tiny/rule/0/backend/0": "blue", "httproute/shop/tiny/rule/0/backend/1": "green"}
