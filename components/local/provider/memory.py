@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # run by path, for a quick start
 import marks  # type: ignore[import-not-found, unused-ignore]
 
 _SECONDS = 1.0
+_AGAIN_SECONDS = 0.2
 _MIB = 2**20
 
 
@@ -55,16 +56,30 @@ def limits(programs: Path) -> dict[str, Limit]:
 
 
 def look(limits: Mapping[str, Limit], supervisor: int) -> None:
-    """Kill each of the supervisor's programs that is over its limit, and write down why."""
+    """Kill each of the supervisor's programs that is over its limit, and write down why.
+
+    Processes are asked one after the other. A program that forks meanwhile shows pages that are shared as if
+    they were held by each, so what is over its limit is asked once more.
+    """
+    if any(_is_over(family, limits.get(name)) for name, family in _families(supervisor).items()):
+        time.sleep(_AGAIN_SECONDS)
+        for name, family in _families(supervisor).items():
+            if _is_over(family, limits.get(name)):
+                say(name, limits[name], held_by(family, 0))
+                kill(family, supervisor)
+
+
+def _families(supervisor: int) -> Mapping[str, Sequence[psutil.Process]]:
+    """The processes of each program."""
     families: defaultdict[str, list[psutil.Process]] = defaultdict(list)
     for process in psutil.Process(supervisor).children(recursive=True):
         with suppress(psutil.Error, OSError):
             families[process.environ().get(marks.PROGRAM, "")].append(process)
-    for name, limit in limits.items():
-        family = families.get(name, [])
-        if (held := held_by(family, limit.mib * _MIB)) > limit.mib * _MIB:
-            say(name, limit, held)
-            kill(family, supervisor)
+    return families
+
+
+def _is_over(family: Sequence[psutil.Process], limit: Limit | None) -> bool:
+    return limit is not None and held_by(family, limit.mib * _MIB) > limit.mib * _MIB
 
 
 def held_by(family: Sequence[psutil.Process], enough: int) -> int:
