@@ -45,12 +45,18 @@ def build(name: str) -> None:
             say("no container registry can be reached: building on a Debian of its own packages")
             debian()
             command += ["--build-arg", f"BASE={DEBIAN}"]
-    if certificates := os.environ.get("PIP_CERT"):
-        command += ["--build-arg", f"PIP_CERT={certificates}"]
-        if tool == "buildah":
-            command += ["--volume", f"{certificates}:{certificates}:ro"]
+    command += certificates(tool)
     with Progress(f"building the image {name}"):
         run([*command, str(CONTEXT)])
+
+
+def certificates(tool: str) -> list[str]:
+    """Arguments of a build that let its packages come through an intercepting proxy, where there is one."""
+    file = os.environ.get("PIP_CERT")
+    if not file:
+        return []
+    mounted = ["--volume", f"{file}:{file}:ro"] if tool == "buildah" else []
+    return ["--build-arg", f"PIP_CERT={file}", *mounted]
 
 
 def registry_reachable() -> bool:

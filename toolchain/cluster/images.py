@@ -148,14 +148,7 @@ def _of_folder(name: str) -> Image:
         model_server.debian()
         command = ["buildah", "build", "--tag", f"localhost/{name}:dev", "--format", "docker"]
         command += ["--build-arg", f"BASE={model_server.DEBIAN}"]
-        if certificates := os.environ.get("PIP_CERT"):
-            command += [
-                "--build-arg",
-                f"PIP_CERT={certificates}",
-                "--volume",
-                f"{certificates}:{certificates}:ro",
-            ]
-        model_server.run([*command, str(context)])
+        model_server.run([*command, *model_server.certificates("buildah"), str(context)])
         _push(f"localhost/{name}:dev", name, target)
 
     return Image(name, digest, make)

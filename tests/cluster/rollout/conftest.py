@@ -51,7 +51,7 @@ def versions(models: Path) -> dict[str, Path]:
         "good": faults.times(models / "two", 2),
         "failing": faults.failing(models, 100),
         "brittle": faults.failing(models, 501),  # requests have numbers up to 1000
-        "leaking": faults.leaking(models, 16_000),
+        "leaking": faults.growing(models, 0, 16_000),
         "triple": faults.times(models, 3),
     }
     return {name: Path(file) for name, file in made.items()}

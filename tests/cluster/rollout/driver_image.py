@@ -71,22 +71,6 @@ def _prefix(settings: str) -> str:
 
 
 def _build(name: str, context: Path, file: Path, base: str) -> None:
-    command = [
-        "buildah",
-        "build",
-        "--layers",
-        "--tag",
-        name,
-        "--file",
-        str(file),
-        "--build-arg",
-        f"BASE={base}",
-    ]
-    if certificates := os.environ.get("PIP_CERT"):
-        command += [
-            "--build-arg",
-            f"PIP_CERT={certificates}",
-            "--volume",
-            f"{certificates}:{certificates}:ro",
-        ]
+    command = ["buildah", "build", "--layers", "--tag", name, "--file", str(file)]
+    command += ["--build-arg", f"BASE={base}", *builder.certificates("buildah")]
     builder.run([*command, str(context)])

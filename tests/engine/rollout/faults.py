@@ -56,29 +56,6 @@ def failing(folder: Path, from_: int) -> str:
     return _by_first(folder / f"failing{from_}.onnx", np.full(from_, 2, np.float32))
 
 
-def leaking(folder: Path, floats: int) -> str:
-    """y = 2 * x; takes so many floats of memory for each unit of the first number, and keeps them: what ONNX
-    Runtime has once taken it does not give back."""
-    nodes = [
-        helper.make_node("Gather", ["x", "first"], ["head"], axis=1),
-        helper.make_node("ReduceMax", ["head"], ["most"]),
-        helper.make_node("Mul", ["most", "floats"], ["wanted"]),
-        helper.make_node("Cast", ["wanted"], ["many"], to=TensorProto.INT64),
-        helper.make_node("Reshape", ["many", "flat"], ["size"]),
-        helper.make_node("ConstantOfShape", ["size"], ["taken"]),
-        helper.make_node("ReduceSum", ["taken"], ["zero"], keepdims=0),
-        helper.make_node("Mul", ["x", "two"], ["twice"]),
-        helper.make_node("Add", ["twice", "zero"], ["y"]),
-    ]
-    constants = {
-        "first": np.array([0], np.int64),
-        "floats": np.array(floats, np.float32),
-        "flat": np.array([1], np.int64),
-        "two": np.array(2, np.float32),
-    }
-    return _save(folder / f"leaking{floats}.onnx", nodes, constants)
-
-
 def drifting(folder: Path, from_: int, factor: float) -> str:
     """y = 2 * x; another factor where the first number of a row is `from_` or more, up to 1000."""
     table = np.full(1001, 2, np.float32)

@@ -1,6 +1,7 @@
 """`estate rollout` at the shell: exit codes and help."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,16 @@ def test_how_it_ends_is_told_by_code_and_in_words(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", ["", "start", "status", "pause", "resume", "promote", "abort", "history", "report"]
-)
+COMMANDS = ["start", "run", "status", "pause", "resume", "promote", "abort", "history", "report"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one_that_there_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str):
+    assert cli.main(["rollout", command, "tiny", "--cwd", str(tmp_path)]) == 1
+    assert "there is no Pulumi.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["rollout", *([command] if command else []), "--help"])
