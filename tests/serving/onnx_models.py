@@ -89,11 +89,11 @@ def _products_in(seconds: float) -> int:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     def measure(turns: int = 2000) -> float:
-        began = time.perf_counter()
+        began = time.thread_time()  # other programs may use the cores just now, and not when the model is asked
         session.run(None, {"turns": np.array([turns], np.int64)})
-        return (time.perf_counter() - began) / turns
+        return (time.thread_time() - began) / turns
 
-    return math.ceil(seconds / min(measure() for _ in range(5)))
+    return math.ceil(seconds / min(measure() for _ in range(8)))
 
 
 def _turning(path: Path, products: int) -> Path:

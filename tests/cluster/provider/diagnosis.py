@@ -29,6 +29,8 @@ def reasons(api: Api, live: Object) -> list[str]:
             found += [one for pod in seen for one in of_restarted(pod)]
         if not found:  # events are the last resort: they speak of what has passed, too
             found += of_events(_events(api, namespace_of(live), at(live, "metadata", "uid", default="")))
+        if not found:  # an image whose registry does not answer is pulled for long, without a word
+            found += [one for pod in seen for one in of_begun(pod)]
     except (ApiError, Unreachable):
         return found
     return list(dict.fromkeys(found))[:MOST]
@@ -94,6 +96,15 @@ def of_restarted(pod: Object) -> list[str]:
         if ended and ended.get("exitCode"):
             found += _of_container(name_of(pod), {**entry, "state": {"terminated": ended}})
     return found
+
+
+def of_begun(pod: Object) -> list[str]:
+    """The containers of a pod that have not begun yet, and from which image they are made."""
+    return [
+        f"pod {name_of(pod)}, container {entry.get('name')}: {reason} from {entry.get('image')}"
+        for entry in at(pod, "status", "containerStatuses", default=[])
+        if (reason := at(entry, "state", "waiting", "reason")) in _NORMAL
+    ]
 
 
 def _of_container(pod: str, entry: Object) -> list[str]:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.provider.diagnosis import of_events, of_object, of_pod, of_restarted
+from tests.cluster.provider.diagnosis import of_begun, of_events, of_object, of_pod, of_restarted
 from tests.cluster.provider.errors import ProviderError
 from tests.cluster.provider.readiness import Failed, Waiting, endpoints, readiness
 
@@ -204,6 +204,8 @@ def test_a_pod_tells_that_no_node_fits() -> None:
 def test_a_pod_that_starts_as_it_should_has_nothing_to_tell() -> None:
     creating = {"waiting": {"reason": "ContainerCreating"}}
     assert of_pod(_pod(containerStatuses=[{"name": "c", "state": creating}])) == []
+    begun = _pod(containerStatuses=[{"name": "c", "state": creating, "image": "far/model:1"}])
+    assert of_begun(begun) == ["pod p, container c: ContainerCreating from far/model:1"]
 
 
 def test_a_deployment_whose_pods_cannot_be_made_says_why() -> None:

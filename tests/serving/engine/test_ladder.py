@@ -101,7 +101,7 @@ def test_faults_of_the_request_never_degrade(ladders: Server) -> None:
 
 def test_a_time_out_leaves_time_for_the_rung(ladders: Server) -> None:
     began = time.monotonic()
-    status, data, headers = ask(ladders, "slow-model", turns_body(4000), X_Request_Timeout="1.5")
+    status, data, headers = ask(ladders, "slow-model", turns_body(8000), X_Request_Timeout="1.5")
     assert (status, data) == (200, [-1])
     assert headers["x-degraded"] == "model; reason=timeout; by=quick/1"
     # 80 % of the time for the model, the rest for the rung.
