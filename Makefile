@@ -3,6 +3,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Every run of the engine starts Python several times, and takes twice as long where no bytecode is kept: images
+# of containers like to forbid it.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
