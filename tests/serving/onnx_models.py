@@ -89,7 +89,7 @@ def _products_in(seconds: float) -> int:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     def measure(turns: int = 2000) -> float:
-        began = time.thread_time()  # other programs may use the cores just now, and not when the model is asked
+        began = time.thread_time()  # other programs may use the cores now, and not when the model is asked
         session.run(None, {"turns": np.array([turns], np.int64)})
         return (time.thread_time() - began) / turns
 

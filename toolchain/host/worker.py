@@ -169,11 +169,10 @@ def list_packages() -> int:
     found = []
     for dist, head in dists:
         name = field(head, "Name").lower().replace("_", "-")
-        record = dist.read_text("RECORD") or ""
-        entry = re.search(r"^[^,\n]*pulumi-plugin\.json(?=,)", record, re.M) if "pulumi-plugin" in record else None
+        entry = plugin_file(dist)
         plugin: Any = None
         if entry:
-            plugin = json.loads(Path(str(dist.locate_file(entry[0]))).read_text())
+            plugin = json.loads(entry.read_text())
         elif name.startswith("pulumi-"):
             plugin = {"resource": True}
         if name in WITHOUT_PLUGIN or name in optional:
@@ -186,6 +185,13 @@ def list_packages() -> int:
 def header(dist: importlib.metadata.Distribution) -> str:
     """The fields of a package's metadata, without the description that follows them."""
     return (dist.read_text("METADATA") or dist.read_text("PKG-INFO") or "").partition("\n\n")[0]
+
+
+def plugin_file(dist: importlib.metadata.Distribution) -> Path | None:
+    """The file in which a package names its plugin, if it has one."""
+    record = dist.read_text("RECORD") or ""
+    found = re.search(r"^[^,\n]*pulumi-plugin\.json(?=,)", record, re.M)
+    return Path(str(dist.locate_file(found[0]))) if found else None
 
 
 def field(head: str, name: str) -> str:

@@ -20,7 +20,7 @@ from tests.cluster.estate.without import without
 NAME = f"{ENDPOINT}-blue"
 IMPATIENT = {**KUBERNETES, "startup_s": 12}
 """Enough to find that an image is not there."""
-# Both fail at once on every network; a name that its own resolver or proxy is asked for may take long to fail.
+# Both fail at once on every network; a name that a resolver or a proxy is asked for may take long to fail.
 NO_IMAGE = "localhost:9/serving-estate/none:dev"
 NO_REGISTRY = "registry.nowhere.svc.cluster.local.:5000"
 
