@@ -40,7 +40,8 @@ def build(name: str) -> None:
     tool = builder()
     command = [tool, "build", "--tag", name]
     if tool == "buildah":
-        command += ["--format", "docker"]  # the OCI format knows no health check
+        # The OCI format knows no health check. Layers are kept: packages change less often than the server.
+        command += ["--format", "docker", "--layers"]
         if not registry_reachable():
             say("no container registry can be reached: building on a Debian of its own packages")
             debian()

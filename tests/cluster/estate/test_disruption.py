@@ -1,86 +1,24 @@
-"""Replicas that come and go under load: no request may be lost, and every answer must be right.
-
-The estate is first asked for on a cluster that lacks what it needs, and goes on from there.
-"""
+"""Replicas that come and go under load: no request may be lost, and every answer must be right."""
 
 import json
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cluster.estate.conftest import KUBERNETES, SOON_S, light_blocks
+from tests.cluster.estate.conftest import light_blocks
 from tests.cluster.estate.stack import ClusterStack
 from tests.cluster.estate.tiny import ENDPOINT
 from tests.cluster.estate.traffic import faults, load, until
-from tests.cluster.estate.without import without
 
 NAME = f"{ENDPOINT}-blue"
-IMPATIENT = {**KUBERNETES, "startup_s": 12}
-"""Enough to find that an image is not there."""
-# Both fail at once on every network; a name that a resolver or a proxy is asked for may take long to fail.
-NO_IMAGE = "localhost:9/serving-estate/none:dev"
-NO_REGISTRY = "registry.nowhere.svc.cluster.local.:5000"
-
-
-class Failed(NamedTuple):
-    """An update that could not be."""
-
-    said: str
-    seconds: float
-
-
-def failed_up(stack: ClusterStack, wanted: dict[str, Any]) -> Failed:
-    """An update that has to fail."""
-    stack.configure(**wanted)
-    began = time.monotonic()
-    said = stack.up(check=False)
-    return Failed(said, time.monotonic() - began)
 
 
 @pytest.fixture(scope="module")
-def lacking(
-    light: ClusterStack, models: str, cluster: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Failed:
-    """The first update: no Gateway API, and an image that is not there."""
-    wanted = light_blocks(models, {"min": 1})
-    wanted["kubernetes"] = {"images": {"model_server": NO_IMAGE}, **IMPATIENT}
-    with without("gateway.networking.k8s.io", cluster, tmp_path_factory.mktemp("lacking")) as without_it:
-        light.env["KUBECONFIG"] = str(without_it)
-        failed = failed_up(light, wanted)
-    light.env["KUBECONFIG"] = str(cluster)
-    return failed
-
-
-@pytest.fixture(scope="module")
-def lost(light: ClusterStack, models: str, lacking: Failed) -> Failed:
-    """The second one: a variant beside it whose registry cannot be reached."""
-    wanted = light_blocks(models, {"min": 1})
-    wanted["kubernetes"] = {**KUBERNETES, "startup_s": 45}  # it tries for 20 s, and a node may be busy
-    wanted["registry"] = {"uri": f"http://{NO_REGISTRY}"}
-    wanted["endpoints"][ENDPOINT]["variants"]["lost"] = {"model": "models:/tiny/1", "scaling": {"min": 1}}
-    wanted["endpoints"][ENDPOINT]["traffic"] = {"blue": 100}
-    return failed_up(light, wanted)
-
-
-@pytest.fixture(scope="module")
-def gateway(light: ClusterStack, models: str, reach: Callable[[ClusterStack], str], lost: Failed) -> str:
-    """The gateway of an endpoint with three replicas: the third update, of which nothing is wrong."""
+def gateway(light: ClusterStack, models: str, reach: Callable[[ClusterStack], str]) -> str:
+    """The gateway of an endpoint with three replicas."""
     light.configure(**light_blocks(models, {"min": 3}))
     light.up()
     return reach(light)
-
-
-def test_what_a_cluster_lacks_is_said_soon_and_in_so_many_words(lacking: Failed, lost: Failed) -> None:
-    assert "does not serve Gateway in gateway.networking.k8s.io/v1: install" in lacking.said
-    assert NO_IMAGE in lacking.said
-    assert NO_REGISTRY in lost.said
-    assert "tiny-lost" in lost.said
-    for failed in (lacking, lost):
-        assert "Traceback" not in failed.said
-        assert failed.seconds < SOON_S
 
 
 def replicas(stack: ClusterStack) -> int:
