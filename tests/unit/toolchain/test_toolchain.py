@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from toolchain import cache, engine, lock, official, source, stack
+from toolchain.host.worker import list_packages
 
 
 @pytest.fixture(autouse=True)
@@ -260,3 +261,31 @@ def test_another_machines_lock_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_host_scripts_are_executable():
     for name in ("pulumi-language-python", "pulumi-resource-pulumi-python"):
         assert (source.HERE / "host" / name).stat().st_mode & stat.S_IXUSR
+
+
+def test_packages_are_listed_with_the_plugins_that_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def installed(name: str, *fields: str, record: str = "") -> None:
+        folder = tmp_path / f"{name}-1.2.dist-info"
+        folder.mkdir()
+        head = "\n".join([f"Name: {name}", "Version: 1.2", *fields])
+        (folder / "METADATA").write_text(f"{head}\n\nRequires-Dist: pulumi-never; it is a description\n")
+        (folder / "RECORD").write_text(record)
+
+    installed("ours", "Requires-Dist: pulumi_gcp>=9; extra == 'gcp'", "Requires-Dist: Acme.Cloud>=1")
+    installed("pulumi_gcp")
+    installed("pulumi_aws")
+    installed("acme-cloud", record="acme/cloud.py,sha256=1,2\nacme/pulumi-plugin.json,sha256=1,2\n")
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "pulumi-plugin.json").write_text('{"resource": true, "name": "acme"}')
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert list_packages() == 0
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert {one["version"] for one in listed.values()} == {"1.2"}
+    assert {name: one["plugin"] for name, one in listed.items()} == {
+        "ours": None,
+        "pulumi-gcp": None,
+        "pulumi-aws": {"resource": True},
+        "acme-cloud": {"resource": True, "name": "acme"},
+    }
