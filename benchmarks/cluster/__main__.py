@@ -187,8 +187,8 @@ Made by `python -m benchmarks.cluster {endpoints}`: {endpoints} endpoints of two
 on the cluster of `make cluster` ({os.cpu_count()} cores for everything); nodes and pods are played by kwok.
 `kubectl apply --server-side` makes the very same objects in another namespace, in the same run. The
 stand-in provider is measured, not the official one; the engine writes its state at the end of a run only
-(`PULUMI_SKIP_CHECKPOINTS`), as a backend of files would write all of it at each of thousands of steps. Other
-work ran beside it: read the ratios.
+(`PULUMI_SKIP_CHECKPOINTS`), as a backend of files would write all of it at each of thousands of steps. Read
+the ratios.
 
 | step | s | MiB at most |
 |---|---|---|
