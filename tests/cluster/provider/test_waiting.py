@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,7 @@ class Gate(threading.Thread):
         super().__init__(daemon=True)
         self._target = (host, port)
         self._open: list[socket.socket] = []
+        self._lock, self._is_closed = threading.Lock(), False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
 
@@ -197,7 +199,12 @@ class Gate(threading.Thread):
                 outer = socket.create_connection(self._target)
             except OSError:
                 return
-            self._open += [inner, outer]
+            with self._lock:
+                if self._is_closed:
+                    inner.close()
+                    outer.close()
+                    return
+                self._open += [inner, outer]
             for one, other in ((inner, outer), (outer, inner)):
                 threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
 
@@ -212,13 +219,14 @@ class Gate(threading.Thread):
 
     def close(self) -> None:
         """Cut every connection, and take no new one."""
-        self._listener.close()
-        for each in self._open:
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-        self._open.clear()
+        with self._lock:
+            self._is_closed = True
+            # Closing alone would let a thread that waits in `accept` take one more.
+            for each in (self._listener, *self._open):
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._open.clear()
 
     def reopen(self) -> "Gate":
         """A door at the same place."""
