@@ -1,11 +1,6 @@
 """One estate with a good version beside bad ones, and `estate rollout` on it."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,11 +10,12 @@ import pytest
 
 from tests.cluster.estate import files
 from tests.cluster.estate.conftest import cluster, reach  # noqa: F401  fixtures
-from tests.cluster.estate.stack import NAME, ClusterStack
+from tests.cluster.estate.stack import ClusterStack
 from tests.cluster.estate.tiny import ENDPOINT
 from tests.engine.local.load import Load
 from tests.engine.local.tiny import request
 from tests.engine.rollout import faults
+from tests.engine.rollout.driven import Driven, last_of
 
 HOST = f"{ENDPOINT}.models.internal"
 RESOURCES = {"cpu": 0.05, "memory_mib": 384, "cache_gib": 1}
@@ -36,13 +32,6 @@ ROLLOUT: dict[str, Any] = {
     },
 }
 
-GOLDEN = [
-    {
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 3], "data": [2, 4, 6]}],
-    }
-]
-
 
 def versions(models: Path) -> dict[str, Path]:
     """The versions of the model, as files in a folder: by the names that variants have for them."""
@@ -57,14 +46,13 @@ def versions(models: Path) -> dict[str, Path]:
     return {name: Path(file) for name, file in made.items()}
 
 
-class Rollouts:
+class Rollouts(Driven):
     """A stack on the cluster, and `estate rollout` on it."""
 
     def __init__(self, stack: ClusterStack, models: str) -> None:
         """`models`: the address of the folder with the versions."""
-        self.stack, self._models = stack, models
-        self.begun: list[subprocess.Popen[bytes]] = []
-        (stack.folder / "golden.json").write_text(json.dumps(GOLDEN))
+        super().__init__(stack)
+        self._models = models
 
     def model(self, version: str) -> str:
         """The address of a version of the model."""
@@ -83,88 +71,12 @@ class Rollouts:
             kubernetes={"startup_s": 180, "drain_s": 5},
         )
 
-    def _command(self, *words: str) -> list[str]:
-        program = str(Path(sys.prefix) / "bin" / "estate")
-        return [program, "rollout", words[0], ENDPOINT, "--stack", NAME, *words[1:]]
-
-    def run(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> str:
-        """Run `estate rollout` to its end."""
-        done = subprocess.run(
-            self._command(*words),
-            cwd=self.stack.folder,
-            env=env or self.stack.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1200,
-        )
-        said = done.stdout + done.stderr
-        assert done.returncode == code, said
-        assert "Traceback" not in said
-        return said
-
-    def start(self, candidate: str, until: str, **fields: Any) -> "subprocess.Popen[bytes]":
-        """Begin a rollout in a process group of its own; wait for a record `until` with these fields."""
-        before = self.records()[:1]
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                self._command("start", "--to", candidate),
-                cwd=self.stack.folder,
-                env=self.stack.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
-        self.begun.append(process)
-
-        def seen() -> bool:
-            records = self.records()
-            return records[:1] != before and any(
-                record["event"] == until and fields.items() <= record.items() for record in records
-            )
-
-        self.wait_for(seen, f"a record `{until}` of the rollout to {candidate}")
-        return process
-
-    @property
-    def _log(self) -> Path:
-        return self.stack.home / "estate.log"
-
-    def end(self) -> None:
-        """Kill the drivers that a test has left."""
-        for process in self.begun:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        self.begun.clear()
-
-    def wait_for(self, true: Callable[[], Any], what: str, seconds: float = 180) -> Any:
-        """Wait for something; what the drivers said is shown where it does not come."""
-        deadline = time.monotonic() + seconds
-        while not (value := true()):
-            said = self._log.read_text() if self._log.exists() else ""
-            assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s\n{said}"
-            time.sleep(0.1)
-        return value
-
     def records(self) -> list[dict[str, Any]]:
         """The last rollout's, as they are in the cluster."""
         maps = self.stack.kubectl("get", "configmaps", f"--selector=serving-estate/journal={ENDPOINT}")
         ordered = sorted(maps["items"], key=lambda one: int(one["metadata"]["name"].rpartition("-")[2]))
         every = [json.loads(text) for one in ordered for _, text in sorted(one["data"].items())]
-        begun = [index for index, record in enumerate(every) if record["event"] == "started"]
-        return every[begun[-1] :] if begun else []
-
-    def record(self, event: str) -> dict[str, Any]:
-        """The last record of an event."""
-        return [record for record in self.records() if record["event"] == event][-1]
-
-    def weights(self) -> dict[str, int]:
-        """What the stack says."""
-        variants = self.stack.outputs()["endpoints"][ENDPOINT]["variants"]
-        return {name: one["weight"] for name, one in variants.items() if one["weight"]}
+        return last_of(every)
 
     def idle(self) -> str:
         """The one of the two good variants that has no requests."""

@@ -1,11 +1,6 @@
 """One stack with a good version beside several bad ones; each test begins with all requests at `blue`."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.engine.local.load import Load, Request
-from tests.engine.local.stack import NAME, LocalStack
+from tests.engine.local.stack import LocalStack
 from tests.engine.local.tiny import ENDPOINT, request
 from tests.engine.rollout import faults
+from tests.engine.rollout.driven import Driven, last_of
 
 ROLLOUT: dict[str, Any] = {
     "steps": [{"percent": 25}, {"percent": 100}],
@@ -29,26 +25,17 @@ ROLLOUT: dict[str, Any] = {
     },
 }
 
-GOLDEN = [
-    {
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 3], "data": [2, 4, 6]}],
-    }
-]
 
-
-class Estate:
+class Estate(Driven):
     """A stack, and `estate rollout` on it."""
 
     def __init__(
         self, versions: Callable[[Path], dict[str, str]] | None = None, endpoint: dict[str, Any] | None = None
     ) -> None:
         """`versions`: makes the models of the variants in a folder; `endpoint`: fields of its block."""
+        super().__init__(LocalStack().init())
         self.endpoint = endpoint or {}
-        self.begun: list[subprocess.Popen[bytes]] = []
-        self.stack = LocalStack().init()
         self.models = (versions or _versions)(self.stack.home / "models")
-        (self.stack.folder / "golden.json").write_text(json.dumps(GOLDEN))
 
     def configure(self, *variants: str, endpoint: dict[str, Any] | None = None, **rollout: Any) -> None:
         """Write the stack file; `endpoint`: fields of the endpoint beside the usual ones."""
@@ -61,95 +48,18 @@ class Estate:
         }
         self.stack.configure(endpoints={ENDPOINT: block})
 
-    def command(self, *arguments: str) -> list[str]:
-        program = str(Path(sys.prefix) / "bin" / "estate")
-        return [program, "rollout", arguments[0], ENDPOINT, "--stack", NAME, *arguments[1:]]
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """Run `estate rollout` to its end."""
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.stack.folder,
-            env=self.stack.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=560,
-        )
-        said = done.stdout + done.stderr
-        assert done.returncode == code, said
-        assert "Traceback" not in said
-        return said
-
-    def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Begin `estate rollout`, in a process group of its own."""
-        with (self.stack.home / "estate.log").open("ab") as log:
-            process = subprocess.Popen(
-                self.command(*arguments),
-                cwd=self.stack.folder,
-                env=self.stack.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
-        self.begun.append(process)
-        return process
-
-    def start(self, candidate: str, until: str, **fields: Any) -> "subprocess.Popen[bytes]":
-        """Begin a rollout, and wait until it has a record `until` with these fields."""
-        before = self.journal()[:1]
-        process = self.begin("start", "--to", candidate)
-
-        def seen() -> bool:
-            records = self.journal()
-            return records[:1] != before and any(
-                record["event"] == until and fields.items() <= record.items() for record in records
-            )
-
-        self.wait_for(seen, f"a record `{until}` of the rollout to {candidate}")
-        return process
-
-    def end(self) -> None:
-        """Kill the drivers that a test has left."""
-        for process in self.begun:
-            if process.poll() is None:
-                kill(process, group=True)
-        self.begun.clear()
-
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.run("status", "--json")))
 
-    def journal(self) -> list[dict[str, Any]]:
-        """The records of the last rollout."""
+    def records(self) -> list[dict[str, Any]]:
         files = list((self.stack.state / "serving-estate" / "rollouts").glob("*/*/journal.jsonl"))
         if not files:
             return []
         lines = files[0].read_text().splitlines(keepends=True)
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
-        begun = [index for index, record in enumerate(records) if record["event"] == "started"]
-        return records[begun[-1] :] if begun else []
-
-    def record(self, event: str) -> dict[str, Any]:
-        """The last record of an event."""
-        return [record for record in self.journal() if record["event"] == event][-1]
-
-    def weights(self) -> dict[str, int]:
-        variants = self.stack.outputs()["endpoints"][ENDPOINT]["variants"]
-        return {name: one["weight"] for name, one in variants.items() if one["weight"]}
+        return last_of([json.loads(line) for line in lines if line.endswith("\n")])
 
     def load(self, make: Callable[[], Request] = request) -> Load:
         return Load(self.stack.url(ENDPOINT), make, kept=6, new=2, pause=0.025)
-
-    def wait_for(self, true: Callable[[], Any], what: str, seconds: float = 300) -> Any:
-        """Wait for something; what the drivers said is shown where it does not come."""
-        deadline = time.monotonic() + seconds
-        while not (value := true()):
-            log = self.stack.home / "estate.log"
-            assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s\n{log.read_text()}"
-            time.sleep(0.05)
-        return value
 
 
 def _versions(models: Path) -> dict[str, str]:
@@ -160,15 +70,6 @@ def _versions(models: Path) -> dict[str, str]:
         "slow": faults.slow(models, 3000),
         "failing": faults.failing(models, 981),  # requests have numbers up to 1000
     }
-
-
-def kill(process: "subprocess.Popen[bytes]", group: bool) -> None:
-    """SIGKILL for a driver: alone, so that a run of the engine which it began goes on, or with its group."""
-    if group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +88,7 @@ def estate_session() -> Iterator[Estate]:
 @pytest.fixture
 def estate(estate_session: Estate) -> Iterator[Estate]:
     """The stack as each test finds it: `blue` has all requests, and no rollout is under way."""
-    if estate_session.journal() and estate_session.journal()[-1]["event"] != "finished":
+    if estate_session.records() and estate_session.records()[-1]["event"] != "finished":
         estate_session.run("abort")
     if estate_session.weights() != {"blue": 100}:
         estate_session.configure(weights={"blue": 100})

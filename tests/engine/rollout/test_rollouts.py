@@ -10,7 +10,8 @@ import pytest
 from tests.engine.local.load import Load
 from tests.engine.local.stack import LocalStack
 from tests.engine.local.tiny import ENDPOINT
-from tests.engine.rollout.conftest import Estate, kill
+from tests.engine.rollout.conftest import Estate
+from tests.engine.rollout.driven import kill
 
 
 def failures(load: Load) -> list[Any]:
@@ -67,18 +68,18 @@ def test_a_driver_that_is_killed_again_and_again_is_replaced(estate: Estate):
     moments = ["checked", "moving", "moved", "counting", "observed", "decided", "moving", "counting"]
     with estate.load() as load:
         for number, event in enumerate(moments):
-            before = estate.journal()
+            before = estate.records()
             process = estate.begin(*(["start", "--to", "good"] if number == 0 else ["resume"]))
 
             def seen(before: Any = before, event: str = event) -> bool:
-                records = estate.journal()
+                records = estate.records()
                 same = before and records[0] == before[0]
                 new = records[len(before) if same else 0 :]
                 return any(record["event"] in (event, "finished") for record in new)
 
             if number == 0:
                 begun = before[0] if before else None
-                estate.wait_for(lambda begun=begun: estate.journal()[:1] not in ([], [begun]), "its start")
+                estate.wait_for(lambda begun=begun: estate.records()[:1] not in ([], [begun]), "its start")
             estate.wait_for(seen, f"record `{event}`")
             kill(process, group=bool(number % 2))
             status = estate.status()
@@ -106,13 +107,13 @@ def test_a_driver_that_is_killed_again_and_again_is_replaced(estate: Estate):
 def test_the_gateway_is_down_and_nothing_is_promoted_and_others_may_run_the_engine(estate: Estate):
     with estate.load() as load:
         process = estate.begin("start", "--to", "good", "--prometheus", "http://127.0.0.1:1")
-        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "held"], "a record `held`")
+        estate.wait_for(lambda: [r for r in estate.records() if r["event"] == "held"], "a record `held`")
         estate.stack.up()
         assert estate.stack.changes() == {}, "somebody else's run finds nothing to do"
         assert estate.weights() == {"blue": 100}
         kill(process, group=True)
         process = estate.begin("resume")
-        estate.wait_for(lambda: [r for r in estate.journal() if r["event"] == "observed"], "evidence")
+        estate.wait_for(lambda: [r for r in estate.records() if r["event"] == "observed"], "evidence")
         estate.stack.up()
         assert estate.stack.changes() == {}, "nor does it while weights are shared"
         assert estate.weights() in ({"blue": 75, "good": 25}, {"good": 100})
@@ -141,7 +142,7 @@ def test_a_good_version_takes_over_and_the_old_one_is_retired(estate: Estate):
     assert failures(load) == []
     assert set(load.values()) == {"2"}
     assert estate.weights() == {"good": 100}
-    moved = [record["weights"]["good"] for record in estate.journal() if record["event"] == "moved"]
+    moved = [record["weights"]["good"] for record in estate.records() if record["event"] == "moved"]
     assert moved == [1, 25, 100]
     estate.run("report", "--output", str(estate.stack.home / "report.html"))
     page = (estate.stack.home / "report.html").read_text()

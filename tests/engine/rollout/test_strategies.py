@@ -28,7 +28,8 @@ from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
 from tests.engine.local.tiny import ENDPOINT
 from tests.engine.rollout import faults
-from tests.engine.rollout.conftest import Estate, kill
+from tests.engine.rollout.conftest import Estate
+from tests.engine.rollout.driven import kill
 
 SECONDS = 10
 """From the evidence being there to no request for the candidate."""
@@ -77,7 +78,7 @@ def estate(estate_module: Estate) -> Iterator[Estate]:
     """The stack as each test finds it: `blue` has all requests, and no rollout is under way."""
     yield estate_module
     estate_module.end()
-    if estate_module.journal() and estate_module.journal()[-1]["event"] != "finished":
+    if estate_module.records() and estate_module.records()[-1]["event"] != "finished":
         estate_module.run("abort")
 
 
@@ -96,7 +97,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.admin, self.names = admin, [candidate, stable]
         self.begun = estate.record("counting")
-        self.analysis = validate(Analysis, estate.journal()[0]["rollout"]["analysis"])
+        self.analysis = validate(Analysis, estate.records()[0]["rollout"]["analysis"])
         self.end = threading.Event()
         self.evidence = self.zero = 0.0
 
@@ -151,7 +152,7 @@ def test_a_roll_back_waits_for_nobody_who_holds_the_stack(estate: Estate):
     assert {answer.variant for answer in late} == {"blue"}
     assert len(broken(load)) == estate.record("finished")["failures"]
     assert estate.weights() == {"blue": 100}
-    events = [record["event"] for record in estate.journal()]
+    events = [record["event"] for record in estate.records()]
     assert events.index("braked") < len(events) - 1 - events[::-1].index("moved")
 
 
@@ -213,7 +214,7 @@ def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
         said = estate.run("start", "--to", "good")
         assert "checked before any requests: all is well" in said
         assert estate.weights() == {"good": 100}
-        moved = [record["weights"] for record in estate.journal() if record["event"] == "moved"]
+        moved = [record["weights"] for record in estate.records() if record["event"] == "moved"]
         assert [shares["good"] for shares in moved] == [0, 100], "golden requests at 0 %, then all at once"
         assert broken(load) == []
 
@@ -228,7 +229,7 @@ def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
     load.report("blue-green: a good version, then one that breaks after the switch")
     assert {answer.variant for answer in broken(load)} == {"brittle"}, "nothing else was lost"
     assert {answer.variant for answer in load.answers if answer.sent > back} == {"good"}
-    events = {record["event"]: record["at"] for record in estate.journal()}
+    events = {record["event"]: record["at"] for record in estate.records()}
     assert events["braked"] - events["decided"] < 2
     assert len(broken(load)) == estate.record("finished")["failures"]
     assert estate.weights() == {"good": 100}
@@ -265,7 +266,7 @@ def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(est
     assert broken(load) == []
     assert {answer.variant for answer in load.answers} <= {"blue", "good"}, "what the weights said"
     assert set(load.values()) == {"2"}
-    slices = [record["compared"]["slices"] for record in estate.journal() if record.get("compared")][-1]
+    slices = [record["compared"]["slices"] for record in estate.records() if record.get("compared")][-1]
     assert slices["north"][0] == slices["north"][1] > 10
     last = estate.run("history").splitlines()[-1]
     assert "blue -> drifting" in last
