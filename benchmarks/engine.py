@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from toolchain.engine import engine
+from toolchain.engine import apart
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).with_name("results") / "engine.md"
@@ -32,12 +32,8 @@ runtime: {name: python, options: {virtualenv: %s}}
 
 def environment(home: Path) -> dict[str, str]:
     """Everything that Pulumi and the estate keep goes below `home`."""
-    return os.environ | {
-        "PATH": os.pathsep.join([str(engine()), str(Path(sys.prefix) / "bin"), os.environ["PATH"]]),
-        "PULUMI_HOME": str(home / "pulumi"),
+    return apart(home, logs=True) | {
         "PULUMI_BACKEND_URL": f"file://{home}/backend",
-        "PULUMI_CONFIG_PASSPHRASE": "",
-        "PULUMI_SKIP_UPDATE_CHECK": "1",
         "XDG_STATE_HOME": str(home / "state"),
     }
 

@@ -1,7 +1,6 @@
 """One `pulumi preview`, and what each of its processes used."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,19 +10,26 @@ from pathlib import Path
 
 import psutil
 
-from toolchain.engine import engine
+from toolchain.engine import apart
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDER = Path(__file__).with_name("provider")
 _PROJECT = "name: bench\nruntime: {name: python, options: {virtualenv: %s}}\n"
 _PROGRAM = """\
+import asyncio
 import sys
 from pathlib import Path
+
+import pulumi
 
 sys.path.insert(0, %r)
 from benchmarks.kubernetes.programs import components, hand_written
 
-%s
+async def main():
+    %s
+    await asyncio.sleep(0)  # as in stacks/__main__.py
+
+pulumi.run(main)
 """
 
 
@@ -58,14 +64,9 @@ class Stack:
         (self.folder / "__main__.py").write_text(_PROGRAM % (str(ROOT), call))
         backend = self.folder / "backend"
         backend.mkdir()
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PULUMI_")}
         self.seen = self.folder / "seen.json"
-        self.env: Mapping[str, str] = kept | {
-            "PATH": os.pathsep.join([str(PROVIDER), str(engine()), os.environ["PATH"]]),
-            "PULUMI_HOME": str(self.folder / "pulumi"),
+        self.env: Mapping[str, str] = apart(self.folder, PROVIDER, logs=True) | {
             "PULUMI_BACKEND_URL": f"file://{backend}",
-            "PULUMI_CONFIG_PASSPHRASE": "",
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
             "BENCH_PYTHON": sys.executable,
             "BENCH_SEEN": str(self.seen),
         }

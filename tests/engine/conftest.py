@@ -1,6 +1,5 @@
 """The real engine for tests: found or made as `make setup` does, with its state in a temporary folder."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -10,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from toolchain.engine import engine
+from toolchain.engine import apart, engine
 
 
 class Pulumi(Protocol):
@@ -28,19 +27,11 @@ def engine_folder() -> Path:
 
 
 @pytest.fixture
-def engine_env(engine_folder: Path, tmp_path: Path) -> dict[str, str]:
+def engine_env(tmp_path: Path) -> dict[str, str]:
     """An environment in which `pulumi` touches nothing outside the test's folder."""
     backend = tmp_path / "backend"
     backend.mkdir()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
-    return kept | {
-        "PATH": os.pathsep.join([str(engine_folder), str(Path(sys.prefix) / "bin"), os.environ["PATH"]]),
-        "PULUMI_HOME": str(tmp_path / "pulumi-home"),
-        "PULUMI_BACKEND_URL": f"file://{backend}",
-        "PULUMI_CONFIG_PASSPHRASE": "",
-        "PULUMI_SKIP_UPDATE_CHECK": "1",
-        "NO_COLOR": "1",
-    }
+    return apart(tmp_path) | {"PULUMI_BACKEND_URL": f"file://{backend}", "NO_COLOR": "1"}
 
 
 @pytest.fixture

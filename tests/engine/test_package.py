@@ -140,15 +140,15 @@ def test_projects_with_the_same_names_do_not_share_a_state_folder(
 
 WRONG: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "none": ("ModelServer", {}, ["property model", "is required"]),
-    "types": (
+    "types and names": (
         "ModelServer",
-        {"model": 3, "replicas": "two"},
-        ["must be text, got 3", "must be a whole number, got 'two'"],
-    ),
-    "names": (
-        "ModelServer",
-        {"model": "/x", "runtime": "bundeld", "replica": 2},
-        ["must be `bundled`, got 'bundeld' (did you mean `bundled`?)", "(did you mean `replicas`?)"],
+        {"model": 3, "replicas": "two", "runtime": "bundeld", "replica": 2},
+        [
+            "must be text, got 3",
+            "must be a whole number, got 'two'",
+            "must be `bundled`, got 'bundeld' (did you mean `bundled`?)",
+            "(did you mean `replicas`?)",
+        ],
     ),
     "values": (
         "ModelServer",

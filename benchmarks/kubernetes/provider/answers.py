@@ -110,8 +110,8 @@ def main() -> None:
     server.start()
     print(port, flush=True)
     over = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    for ends in (signal.SIGINT, signal.SIGTERM):  # by which the engine ends a plugin
+        signal.signal(ends, lambda *_: over.set())
     engine, file, written = os.getppid(), Path(os.environ.get("BENCH_SEEN", os.devnull)), -1
     while not over.wait(0.5) and os.getppid() == engine:
         # The engine may kill it without a word: what was seen is on the disk before that.

@@ -1,7 +1,6 @@
 """A stack of the project's own program on the cluster that the tests use."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import yaml
 
 from tests.cluster.estate.leftovers import leftovers
 from tests.cluster.estate.traffic import until
-from toolchain.engine import engine
+from toolchain.engine import apart
 from toolchain.lock import ROOT
 
 NAME = "test"
@@ -38,18 +37,9 @@ class ClusterStack:
         settings["backend"] = {"url": f"file://{self.home / 'backend'}"}
         (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
         (self.folder / "stacks").symlink_to(ROOT / "stacks")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
         # Where the official provider can be had, it is on PATH or fetched; else the stand-in plays its part.
-        path = [str(engine()), str(Path(sys.prefix) / "bin"), os.environ["PATH"]]
-        official = shutil.which("pulumi-resource-kubernetes")
-        self.env = kept | {
-            "PATH": os.pathsep.join(path if official else [str(STAND_IN), *path]),
-            "KUBECONFIG": str(kubeconfig),
-            "PULUMI_HOME": str(self.home / "pulumi"),
-            "PULUMI_CONFIG_PASSPHRASE": "",
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
-            "NO_COLOR": "1",
-        }
+        first = [] if shutil.which("pulumi-resource-kubernetes") else [STAND_IN]
+        self.env = apart(self.home, *first) | {"KUBECONFIG": str(kubeconfig), "NO_COLOR": "1"}
         self.pulumi("stack", "init", NAME)
 
     def configure(self, **blocks: Any) -> None:

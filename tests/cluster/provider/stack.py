@@ -1,7 +1,6 @@
 """A project of its own for tests: the real engine, this provider, a real cluster, and state in one folder."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from toolchain.engine import engine
+from toolchain.engine import apart
 
 from .api import Api
 
@@ -35,15 +34,9 @@ class Stack:
             f"name: sample\nruntime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}\n"
         )
         self.events = folder / "events"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
-        path = [str(BIN), str(engine()), str(Path(sys.prefix) / "bin"), os.environ["PATH"]]
-        self.env = kept | {
-            "PATH": os.pathsep.join(path),
+        self.env = apart(folder, BIN) | {
             "KUBECONFIG": kubeconfig,
-            "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}?metadata=skip",
-            "PULUMI_CONFIG_PASSPHRASE": "",
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
             "PULUMI_DEBUG_COMMANDS": "1",  # for --event-log
             "NO_COLOR": "1",
         }

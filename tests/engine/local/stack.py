@@ -1,7 +1,6 @@
 """A local stack of its own for tests: the real program, with its state, caches and settings in one folder."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import psutil
 import yaml
 
 from components.local.provider.marks import HOST
-from toolchain.engine import engine
+from toolchain.engine import apart
 from toolchain.lock import ROOT
 
 SECONDS = 300
@@ -44,15 +43,10 @@ class LocalStack:
         (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
         if not (self.folder / "stacks").exists():
             (self.folder / "stacks").symlink_to(ROOT / "stacks")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
-        self.env = kept | {
-            "PATH": os.pathsep.join([str(engine()), str(Path(sys.prefix) / "bin"), os.environ["PATH"]]),
+        self.env = apart(self.home) | {
             "XDG_STATE_HOME": str(self.state),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "TMPDIR": str(self.temporary),
-            "PULUMI_HOME": str(self.home / "pulumi"),
-            "PULUMI_CONFIG_PASSPHRASE": "",
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
             "PULUMI_DEBUG_COMMANDS": "1",  # for --event-log
             "NO_COLOR": "1",
         }
