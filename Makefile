@@ -10,7 +10,6 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTHON ?= python3
 STACK ?= local
 BIN := .venv/bin
-TYPED := $(foreach room,components stacks policies toolchain,$(if $(wildcard $(room)/*.py),$(room)))
 # Writes the stack files' schema, the package's schema and docs/reference.md; with --check it fails on drift.
 SCHEMA = eval "$$($(PYTHON) toolchain/stack.py env)"; $(BIN)/python -m components.schema
 
@@ -84,8 +83,7 @@ lint: setup-dev ## Check style: ruff check, ruff format
 
 .PHONY: types
 types: setup-dev ## Check types: mypy --strict
-	@$(BIN)/mypy $(TYPED)
-	@$(if $(wildcard serving_image/model_server),cd serving_image && ../$(BIN)/mypy --config-file ../pyproject.toml model_server)
+	@$(BIN)/mypy components stacks policies toolchain serving_image/model_server
 
 .PHONY: schema
 schema: setup-dev ## Write the schemas that editors and other languages read
