@@ -32,7 +32,7 @@ runtime: {name: python, options: {virtualenv: %s}}
 
 def environment(home: Path) -> dict[str, str]:
     """Everything that Pulumi and the estate keep goes below `home`."""
-    return apart(home, logs=True) | {
+    return apart(home, lean=False) | {
         "PULUMI_BACKEND_URL": f"file://{home}/backend",
         "XDG_STATE_HOME": str(home / "state"),
     }

@@ -65,7 +65,7 @@ class Stack:
         backend = self.folder / "backend"
         backend.mkdir()
         self.seen = self.folder / "seen.json"
-        self.env: Mapping[str, str] = apart(self.folder, PROVIDER, logs=True) | {
+        self.env: Mapping[str, str] = apart(self.folder, PROVIDER, lean=False) | {
             "PULUMI_BACKEND_URL": f"file://{backend}",
             "BENCH_PYTHON": sys.executable,
             "BENCH_SEEN": str(self.seen),

@@ -98,10 +98,10 @@ def gateway(stack: ClusterStack, reach: Callable[[ClusterStack], str]) -> str:
     return reach(stack)
 
 
-def listens(port: int) -> bool:
-    """Whether this machine takes connections on a port."""
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a machine takes connections on a port."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection((host, port), timeout=5).close()
     except OSError:
         return False
     return True

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from components import RolloutGate
+from tests.cluster.estate.conftest import listens
+from tests.cluster.estate.traffic import until
 from tests.cluster.rollout import driver_image
 from tests.cluster.rollout.conftest import ROLLOUT, Rollouts
 from tests.cluster.rollout.test_job import NAME, apply, objects
@@ -118,6 +120,7 @@ def test_a_gate_reads_routes_and_metrics_with_its_own_rights(rollouts: Rollouts,
         ],
     )
     address = rollouts.stack.kubectl("get", "service", GATE)["spec"]["clusterIP"]
+    until(lambda: listens(8080, address))  # the node learns of a Service's pods after they are ready
     rollout = json.dumps({"steps": [{"percent": 20}, {"percent": 100}]})
     told = {"endpoint": "asked", "target": "tiny-blue", "rollout": rollout}
     question = {"name": "asked", "namespace": namespace, "phase": "Progressing", "metadata": told}
