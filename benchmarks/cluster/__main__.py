@@ -148,7 +148,7 @@ def main() -> None:
     """Measure, and keep the table."""
     endpoints = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     rows: list[str] = []
-    stack = ClusterStack(layout.KUBECONFIG, f"bench-{os.getpid()}")
+    stack = ClusterStack(layout.KUBECONFIG, f"bench-{os.getpid()}", lean=False)
     # A backend of files writes all of the state, megabytes, before and after each of thousands of steps: 34
     # GB in the first eleven minutes of 200 endpoints.
     stack.env |= {"PULUMI_EXPERIMENTAL": "1", "PULUMI_SKIP_CHECKPOINTS": "1"}

@@ -23,7 +23,8 @@ STAND_IN = ROOT / "tests" / "cluster" / "provider" / "bin"
 class ClusterStack:
     """One stack in a temporary folder; its namespace goes with it."""
 
-    def __init__(self, kubeconfig: Path, project: str) -> None:
+    def __init__(self, kubeconfig: Path, project: str, *, lean: bool = True) -> None:
+        """`lean`: as `toolchain.engine.apart` has it."""
         self.home = Path(tempfile.mkdtemp(prefix="se-"))
         self.folder = self.home / project
         self.namespace = f"{project}-{NAME}"
@@ -39,7 +40,7 @@ class ClusterStack:
         (self.folder / "stacks").symlink_to(ROOT / "stacks")
         # Where the official provider can be had, it is on PATH or fetched; else the stand-in plays its part.
         first = [] if shutil.which("pulumi-resource-kubernetes") else [STAND_IN]
-        self.env = apart(self.home, *first) | {"KUBECONFIG": str(kubeconfig), "NO_COLOR": "1"}
+        self.env = apart(self.home, *first, lean=lean) | {"KUBECONFIG": str(kubeconfig), "NO_COLOR": "1"}
         self.pulumi("stack", "init", NAME)
 
     def configure(self, **blocks: Any) -> None:
