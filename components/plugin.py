@@ -1,4 +1,4 @@
-"""The plugin `serving-estate`: one process that is component package and local provider in one."""
+"""The plugin `serving-estate`: one process that is component package and provider of its own resources."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from . import (
     traffic_route,
 )
 from .construct import Constructor
-from .local.provider.servicer import LocalServicer
+from .provider.servicer import ResourceServicer
 
 NAME = "serving-estate"
 VERSION = "0.1.0"
@@ -103,7 +103,7 @@ def main() -> None:
 
     async def serve() -> None:
         server = grpc.aio.server(options=_GRPC_CHANNEL_OPTIONS)
-        servicer = LocalServicer(EstateProvider(), sys.argv[1:], engine_address=engine)
+        servicer = ResourceServicer(EstateProvider(), sys.argv[1:], engine_address=engine)
         provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

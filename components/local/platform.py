@@ -18,7 +18,7 @@ from ..spec import (
     Registry,
     Scaling,
 )
-from .provider.ports import state_home
+from .machine.ports import state_home
 from .resources import Gateway, Host, Job, ModelServer, Route
 from .resources import Registry as LocalRegistry
 

@@ -1,4 +1,4 @@
-"""The resources of the local platform as a Pulumi program declares them; `provider/` makes them so."""
+"""The resources of the local platform as a Pulumi program declares them; `kinds/` makes them so."""
 
 from collections.abc import Mapping, Sequence
 

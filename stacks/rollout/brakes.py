@@ -41,7 +41,7 @@ class LocalBrake:
         Raises:
             RolloutError: its files cannot be written.
         """
-        from components.local.provider import brake
+        from components.local.machine import brake
 
         try:
             brake.pull(self._config, self._endpoint, weights, instead_of)
@@ -50,7 +50,7 @@ class LocalBrake:
 
     def release(self) -> None:
         """What the stack asks for is meant again."""
-        from components.local.provider import brake
+        from components.local.machine import brake
 
         brake.release(self._config, self._endpoint)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from components.local.provider.supervisor import Supervisor
+from components.local.machine.supervisor import Supervisor
 from toolchain.cache import Progress, ToolError
 
 from . import layout

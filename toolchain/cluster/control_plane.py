@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.local.provider.supervisor import Program
+from components.local.machine.supervisor import Program
 
 from . import layout
 from .certificates import certificate, key, kubeconfig

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from components.local.provider.supervisor import Supervisor
+from components.local.machine.supervisor import Supervisor
 from toolchain.cache import Progress, ToolError, say
 
 from . import host, layout, traces

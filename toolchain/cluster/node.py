@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from components.local.provider.supervisor import Program
+from components.local.machine.supervisor import Program
 
 from . import layout
 from .certificates import certificate, key, kubeconfig

@@ -4,8 +4,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components.local.provider.files import tail
-from components.local.provider.supervisor import Program, Supervisor
+from components.local.machine.files import tail
+from components.local.machine.supervisor import Program, Supervisor
 from toolchain.cache import Progress, ToolError, say
 
 from . import addons, binaries, certificates, control_plane, host, images, layout, node, store

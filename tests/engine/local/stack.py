@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import yaml
 
-from components.local.provider.marks import HOST
+from components.local.machine.marks import HOST
 from toolchain.engine import apart
 from toolchain.lock import ROOT
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.local.provider import ports
+from components.local.machine import ports
 from tests.engine.local.stack import LocalStack
 from tests.engine.local.tiny import ENDPOINT, ask, configure, model
 

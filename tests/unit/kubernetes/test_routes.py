@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.local.provider.kinds.weights import weights as in_use
+from components.provider.weights import weights as in_use
 
 TWO = {"blue": {"model": "s3://m/1"}, "green": {"model": "s3://m/2"}}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from components.local.provider import brake, envoy
-from components.local.provider.files import read_json
+from components.local.machine import brake, envoy
+from components.local.machine.files import read_json
 
 BEFORE = {"blue": 75, "green": 25}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.local.provider import envoy
+from components.local.machine import envoy
 
 ROUTE = {"pin_header": "x-variant", "timeout_seconds": 30, "retries": 3}
 SHADOW = {"variant": "green", "percent": 0.5}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from components.local.provider import files
+from components.local.machine import files
 
 
 def test_write_replaces_a_file_in_one_step(tmp_path: Path):

@@ -13,7 +13,7 @@ class Without:
 
 sys.meta_path.insert(0, Without())
 import components.plugin
-from components.local.provider.kinds.weights import Weights
+from components.kubernetes.kinds.weights import Weights
 """
 
 

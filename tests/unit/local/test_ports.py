@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.local.provider import ports
+from components.local.machine import ports
 
 
 @pytest.fixture(autouse=True)

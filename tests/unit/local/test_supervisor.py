@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components.local.provider.supervisor import Program, Supervisor
+from components.local.machine.supervisor import Program, Supervisor
 
 SAY = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
 SPOIL = "import time; held = b'x' * (60 << 20); time.sleep(600)"

@@ -2,8 +2,8 @@
 
 from pulumi.runtime import rpc
 
-from components.local.provider.kinds.base import UNKNOWN
-from components.local.provider.wire import plain, secret_keys, struct
+from components.provider.kind import UNKNOWN
+from components.provider.wire import plain, secret_keys, struct
 
 SECRET = {rpc._special_sig_key: rpc._special_secret_sig, "value": {"password": "x"}}
 

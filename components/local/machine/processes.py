@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from ...provider.kind import Cancelled
 from . import envoy, loopback, ports
 from .files import locked, read_json, tail, write, write_json
-from .kinds.base import Cancelled
 from .supervisor import Program, Supervisor
 
 

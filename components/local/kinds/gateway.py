@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import envoy
-from ..files import locked, read_json, write_json
-from ..processes import Group, Replica
-from .base import UNKNOWN, Properties
+from ...provider.kind import UNKNOWN, Properties
+from ..machine import envoy
+from ..machine.files import locked, read_json, write_json
+from ..machine.processes import Group, Replica
 from .process_kind import ProcessKind
 
 

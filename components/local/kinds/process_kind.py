@@ -4,8 +4,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
-from ..processes import Group, ProcessGroups, Replica
-from .base import UNKNOWN, Gone, Kind, Properties
+from ...provider.kind import UNKNOWN, Gone, Kind, Properties
+from ..machine.processes import Group, ProcessGroups, Replica
 
 
 class ProcessKind(Kind):

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf import json_format, struct_pb2
 from pulumi.runtime import rpc
 
-from .kinds.base import UNKNOWN
+from .kind import UNKNOWN
 
 _SIGNATURE, _SECRET = rpc._special_sig_key, rpc._special_secret_sig
 

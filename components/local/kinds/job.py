@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..files import tail
-from ..supervisor import Program, Supervisor
-from .base import Cancelled, Kind, Properties
+from ...provider.kind import Cancelled, Kind, Properties
+from ..machine.files import tail
+from ..machine.supervisor import Program, Supervisor
 
 _LIMIT_SECONDS = 900
 

@@ -5,10 +5,10 @@ would leave alone that of another variant as soon as one is added or taken away.
 their own, by variant, and the routes are made from it. It is nowhere but in the state.
 """
 
-from collections.abc import Collection
 from typing import Any, ClassVar
 
-from .base import Kind, Properties
+from ...provider.kind import Kind, Properties
+from ...provider.weights import weights
 
 
 class Weights(Kind):
@@ -30,19 +30,3 @@ class Weights(Kind):
 
     def delete(self, state: Properties) -> None:
         """There is nothing to take away."""
-
-
-def weights(properties: Properties, variants: Collection[str]) -> dict[str, int]:
-    """The weights of the variants that there are; those of a rollout may not know all of them, or more.
-
-    Raises:
-        RuntimeError: a variant that gets requests is not there any more.
-    """
-    traffic = properties["traffic"]
-    gone = [f"{name} ({share} %)" for name, share in traffic.items() if share and name not in variants]
-    if gone:
-        raise RuntimeError(
-            f"endpoint {properties['name']}: {', '.join(gone)} still gets requests and cannot be removed; "
-            "a rollout owns the weights: promote or abort it first (`estate rollout`)"
-        )
-    return {name: int(traffic.get(name, 0)) for name in variants}

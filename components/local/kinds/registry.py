@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..processes import Group, Replica
-from .base import UNKNOWN, Properties
+from ...provider.kind import UNKNOWN, Properties
+from ..machine.processes import Group, Replica
 from .process_kind import ProcessKind
 
-_SERVER = Path(__file__).parent.parent / "mlflow_server.py"
+_SERVER = Path(__file__).parents[1] / "machine" / "mlflow_server.py"
 
 
 class Registry(ProcessKind):

@@ -1,4 +1,4 @@
-"""What a resource of the local platform has to be able to do."""
+"""What a resource of the package's own has to be able to do."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,10 +1,11 @@
-"""The provider's side of Pulumi's plugin protocol for the resources of the local platform.
+"""The provider's side of Pulumi's plugin protocol for the package's own resources.
 
 It only translates: properties to plain values, errors to messages, and each call to the kind that the
 resource's type names.
 """
 
 import asyncio
+import re
 import xmlrpc.client
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +18,12 @@ from google.protobuf import empty_pb2
 from pulumi.provider.server import ProviderServicer
 from pulumi.runtime.proto import provider_pb2 as pb
 
-from .kinds.base import Cancelled, Gone, Kind
+from .kind import Cancelled, Gone, Kind
 from .wire import plain, secret_keys, struct
 
-KINDS: Mapping[str, str] = {
-    "Host": "host",
-    "Registry": "registry",
-    "ModelServer": "model_server",
-    "Gateway": "gateway",
-    "Route": "route",
-    "Job": "job",
-    "Weights": "weights",
-}
-"""The module of each kind: loaded when a resource of it is asked for, as a stack of a cluster has none that
-needs the packages of `platform: local`."""
 
-
-class LocalServicer(ProviderServicer):
-    """Adds the life cycle of the `serving-estate:local:*` resources to a component provider."""
+class ResourceServicer(ProviderServicer):
+    """Adds the life cycle of the resources `serving-estate:<platform>:*` to a component provider."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Takes what `ProviderServicer` takes."""
@@ -52,14 +41,16 @@ class LocalServicer(ProviderServicer):
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
     async def _kind(self, urn: str, context: Any) -> Kind:
-        name = urn.split("::")[2].rsplit(":", 1)[-1]
+        platform, name = urn.split("::")[2].rsplit("$", 1)[-1].split(":")[1:]
         try:
-            module = import_module(f".kinds.{KINDS[name]}", __package__)
+            # Loaded when a resource of it is asked for: a stack of a cluster has none that needs the packages
+            # of `platform: local`.
+            module = import_module(f"..{platform}.kinds.{_snake(name)}", __package__)
         except ImportError as error:
             await context.abort(
                 grpc.StatusCode.UNKNOWN,
-                f"`platform: local` needs packages that are not installed ({error}); install them with "
-                "`pip install 'serving-estate[local]'`",
+                f"`platform: {platform}` needs packages that are not installed ({error}); install them with "
+                f"`pip install 'serving-estate[{platform}]'`",
             )
         made: Kind = getattr(module, name)(self._cancelled)
         return made
@@ -118,7 +109,7 @@ class LocalServicer(ProviderServicer):
         if not state:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
-                "resources of the local platform cannot be imported: they belong to the stack that made them",
+                "resources of this package cannot be imported: they belong to the stack that made them",
             )
         try:
             found = await self._run(context, lambda: kind.read(state))
@@ -132,6 +123,11 @@ class LocalServicer(ProviderServicer):
         state, kind = plain(request.properties), await self._kind(request.urn, context)
         await self._run(context, lambda: kind.delete(state))
         return empty_pb2.Empty()
+
+
+def _snake(name: str) -> str:
+    """`ModelServer` is made in `model_server.py`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _id(properties: Mapping[str, Any]) -> str:

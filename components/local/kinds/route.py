@@ -7,11 +7,11 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import brake, envoy, loopback, ports
-from ..files import read_json, remove, write_json
-from .base import UNKNOWN, Cancelled, Gone, Kind, Properties
+from ...provider.kind import UNKNOWN, Cancelled, Gone, Kind, Properties
+from ...provider.weights import weights
+from ..machine import brake, envoy, loopback, ports
+from ..machine.files import read_json, remove, write_json
 from .gateway import compose
-from .weights import weights
 
 
 class Route(Kind):

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import ports
-from ..supervisor import Supervisor
-from .base import Gone, Kind, Properties
+from ...provider.kind import Gone, Kind, Properties
+from ..machine import ports
+from ..machine.supervisor import Supervisor
 
 
 class Host(Kind):

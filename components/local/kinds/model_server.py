@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ....runtimes import Fallback, server
-from ..processes import Group, Replica
-from .base import UNKNOWN, Properties
+from ...provider.kind import UNKNOWN, Properties
+from ...runtimes import Fallback, server
+from ..machine.processes import Group, Replica
 from .process_kind import ProcessKind
 
 

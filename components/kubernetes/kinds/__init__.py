@@ -1,0 +1,1 @@
+"""The resources on Kubernetes that are none of its objects, one a file."""

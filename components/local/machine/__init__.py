@@ -1,0 +1,1 @@
+"""What the local platform does on its machine: processes, ports, files, the gateway's configuration."""
