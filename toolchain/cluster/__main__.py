@@ -1,11 +1,11 @@
-"""`make cluster` and `make cluster-down`: `python -m toolchain.cluster up|down|status`."""
+"""`make cluster` and `make cluster-down`: `python -m toolchain.cluster up|down|tell`."""
 
 import argparse
 import sys
 
 from toolchain.cache import ToolError, say
 
-from . import down, up
+from . import down, tell, up
 
 
 def main() -> int:
@@ -17,10 +17,13 @@ def main() -> int:
         "--control-plane", action="store_true", help="no node: an API server to make objects in, nothing runs"
     )
     commands.add_parser("down", help="remove every trace of it")
+    commands.add_parser("tell", help="say how it is, for whoever looks into tests that failed")
     args = parser.parse_args()
     try:
         if args.command == "up":
             up.up(control_plane_only=args.control_plane)
+        elif args.command == "tell":
+            tell.tell()
         else:
             down.down()
     except ToolError as error:
