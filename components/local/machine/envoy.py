@@ -32,6 +32,9 @@ _NO_BREAKERS: Json = {
         }
     ]
 }
+# Never ask those that are known to be unable, not even when most of them are. And act at once on what a check has
+# found: by default Envoy gathers it for a second, in which every try of a request can go to a dead replica.
+_BALANCING: Json = {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"}
 # Under this name replicas say whose they are, which a route can tell clients.
 _METADATA = "serving-estate"
 # Not before the last replica of a variant is unable does another one get its requests.
@@ -111,7 +114,7 @@ def _backed(endpoint: str, variant: str, stand_in: str, protocol: str) -> Json:
                 "clusters": [cluster_name(endpoint, name, protocol) for name in (variant, stand_in)],
             },
         },
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": _BALANCING,
         "circuit_breakers": _NO_BREAKERS,
     }
 
@@ -139,8 +142,7 @@ def _cluster(name: str, endpoints: Path, protocol: str) -> Json:
                 "http_health_check": {"path": _READY_PATH},
             }
         ],
-        # Never ask those that are known to be unable, not even when most of them are.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": _BALANCING,
         # The server bounds its own queue and says 429 or 503; the gateway must not do it first.
         "circuit_breakers": _NO_BREAKERS,
         "typed_extension_protocol_options": {
