@@ -32,8 +32,8 @@ _NO_BREAKERS: Json = {
         }
     ]
 }
-# Never ask those that are known to be unable, not even when most of them are. And act at once on what a check has
-# found: by default Envoy gathers it for a second, in which every try of a request can go to a dead replica.
+# Never ask those that are known to be unable, not even when most of them are. And act at once on what a check
+# has found: by default Envoy gathers it for a second, in which all tries can go to a dead replica.
 _BALANCING: Json = {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"}
 # Under this name replicas say whose they are, which a route can tell clients.
 _METADATA = "serving-estate"
