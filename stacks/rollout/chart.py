@@ -32,6 +32,8 @@ border-top:2px solid}
 .chart .limit{stroke:var(--bad);color:var(--bad);stroke-dasharray:6 4}
 .chart i.limit{border-top-style:dashed}
 .chart .band{fill:var(--band);stroke:none}.chart i.band{border:0;height:.7rem;background:var(--band)}
+.chart .plot i{position:absolute;width:.5rem;height:.5rem;border:0;border-radius:50%;background:currentColor;
+transform:translate(-50%,-50%)}
 """
 
 _SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400)
@@ -73,8 +75,12 @@ class Chart:
             yield f'<path class="band" d="M{self._through([*low, *reversed(high)])}Z"/>'
         for _, style, runs in self.lines:
             for points in runs:
-                yield f'<path class="{style}" d="M{self._through(points)}"/>'
+                if len(points) > 1:
+                    yield f'<path class="{style}" d="M{self._through(points)}"/>'
         yield "</svg>"
+        alone = [(style, *run[0]) for _, style, runs in self.lines for run in runs if len(run) == 1]
+        for style, at, value in alone:  # a line of no length is not to be seen
+            yield f'<i class="{style}" style="left:{self._right(at):.4g}%;top:{self._down(value):.4g}%"></i>'
         for at, value, text in self.notes:
             place = f"left:{self._right(at):.4g}%;top:{self._down(value):.4g}%"
             style = "late" if self._right(at) > 85 else ""  # it would go over the edge
@@ -89,12 +95,7 @@ class Chart:
         yield "</div></div>"
 
     def _through(self, points: Points) -> str:
-        # A single point would be nothing to see.
-        last = points[-1]
-        there = (
-            [*points, (last[0] + (self.ended - self.began) / 300, last[1])] if len(points) == 1 else points
-        )
-        return "L".join(f"{self._right(at):.5g} {self._down(value):.5g}" for at, value in there)
+        return "L".join(f"{self._right(at):.5g} {self._down(value):.5g}" for at, value in points)
 
     def _right(self, at: float) -> float:
         return 100 * min(max((at - self.began) / max(self.ended - self.began, 1e-9), 0), 1)

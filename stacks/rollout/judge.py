@@ -42,6 +42,7 @@ class Check:
     name: str
     verdict: Verdict
     estimate: float
+    """nan before there is anything to tell it from."""
     low: float
     """The least that it can be, but for the probability that the rollout allows for a wrong roll back."""
     high: float
@@ -249,7 +250,7 @@ def _agreement(limits: AgreementAnalysis, window: Window, alpha: float, each: fl
     return Check(
         "agreement",
         _verdict(low >= wanted, high < wanted),
-        100 * found.agreed / max(found.pairs, 1),
+        100 * found.agreed / found.pairs if found.pairs else math.nan,
         100 * low,
         100 * high,
         100 * wanted,
@@ -260,7 +261,8 @@ def _agreement(limits: AgreementAnalysis, window: Window, alpha: float, each: fl
 
 def _division(counts: tuple[int, int], share: float, each: float, what: str) -> Check:
     evidence = float(log_sample_ratio(counts, [share, 1 - share]))
-    found, bound = counts[0] / max(sum(counts), 1), math.log(1 / each)
+    found, bound = counts[0] / sum(counts) if any(counts) else math.nan, math.log(1 / each)
+    went = f"{100 * found:.2f} %" if any(counts) else "none yet"
     return Check(
         DIVISION,
         _verdict(is_good=evidence < bound, is_bad=evidence >= bound),
@@ -268,7 +270,7 @@ def _division(counts: tuple[int, int], share: float, each: float, what: str) -> 
         100 * found,
         100 * found,
         100 * share,
-        f"{100 * found:.2f} % of the {what} went to the candidate, {100 * share:g} % were to",
+        f"{went} of the {what} went to the candidate, {100 * share:g} % were to",
     )
 
 

@@ -47,7 +47,7 @@ def sentence(record: Record, state: State) -> str:
 
 
 def _shares(weights: dict[str, int]) -> str:
-    return ", ".join(f"{name} {share} %" for name, share in weights.items())
+    return ", ".join(f"{name} {share} %" for name, share in weights.items() if share)
 
 
 class Notifier:

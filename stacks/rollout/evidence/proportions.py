@@ -86,6 +86,7 @@ class Difference:
     """The candidate's share less the stable variant's: the estimate, and an interval at all times."""
 
     estimate: Numbers
+    """nan before both have any trials."""
     low: Numbers
     high: Numbers
 
@@ -114,4 +115,5 @@ def difference(
 
 
 def _rate(hits: npt.ArrayLike, total: npt.ArrayLike) -> Numbers:
-    return np.asarray(hits, np.float64) / np.maximum(np.asarray(total, np.float64), 1)
+    count = np.asarray(total, np.float64)
+    return np.asarray(hits, np.float64) / np.where(count > 0, count, np.nan)

@@ -138,3 +138,17 @@ def test_labels_that_come_later_are_joined_once_and_users_counted(tmp_path: Path
     with outcomes.open("a") as out:
         out.write('ue": 3}\n')
     assert files.read(0, start).values["candidate"] == [1.0], "the first label of an id counts"
+
+
+def test_before_anything_was_counted_there_is_no_estimate():
+    """A nought that nobody has counted would be drawn in the report as if it were one."""
+    all_of_it = {"errors": {}, "latency": {}, "outcome": {"file": "o"}, "predictions": {"output": "y"}}
+    looks_at = analysis(**all_of_it, agreement={})
+    nothing = Reading(0, 0, [0, 0])
+    window = Window(nothing, nothing, [1.0, math.inf], 0.25, compared=Compared(), has_pairs=True)
+    found = judge(looks_at, window, 0.05, 2, 100)
+    assert found.verdict is Verdict.WAIT
+    checks = found.record()["checks"]
+    assert len(checks) == 6
+    assert [check["name"] for check in checks if "estimate" in check] == []
+    assert "none yet of the requests went to the candidate" in checks[-1]["text"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stacks.rollout.chart import ticks, times
+from stacks.rollout.chart import Chart, ticks, times
 from stacks.rollout.errors import RolloutError
 from stacks.rollout.notify import Notifier, sentence
 from stacks.rollout.report import report
@@ -85,6 +85,13 @@ def test_the_report_stands_alone_and_shows_weights_and_intervals(bad: World):
     for record in bad.journal.last():
         if told := sentence(record, state).removeprefix("tiny: "):
             assert html.escape(told) in text, "what happened in the same moment is told, too"
+
+
+def test_what_was_seen_once_is_a_dot():
+    runs = [[(1.0, 5.0)], [(2.0, 1.0), (3.0, 2.0)]]
+    text = Chart("seen", 0, 4, (0, 10), [("estimate", "line", runs)]).html()
+    assert text.count('<i class="line" style="left:25%;top:50%"></i>') == 1
+    assert text.count('<path class="line"') == 1
 
 
 def test_nothing_leads_from_one_step_of_the_evidence_to_the_next(tmp_path: Path):
