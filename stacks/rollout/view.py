@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -83,9 +84,9 @@ def facts(state: State, journal: Journal, now: float) -> dict[str, str]:
 
 
 def _bar(weights: Mapping[str, int]) -> Text:
-    colours = ("blue", "green", "magenta", "cyan")
     bar = Text()
-    for colour, (name, share) in zip(colours, weights.items(), strict=False):
+    shares = ((name, share) for name, share in weights.items() if share)
+    for colour, (name, share) in zip(cycle(("blue", "green", "magenta", "cyan")), shares, strict=False):
         bar.append("█" * round(share * 0.4), colour)
         bar.append(f" {name} {share} %  ")
     return bar

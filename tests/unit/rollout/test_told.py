@@ -74,6 +74,19 @@ def test_the_terminal_shows_the_evidence_and_that_nobody_drives(bad: World):
     assert "errors" in text
 
 
+def test_the_terminal_shows_the_candidate_among_many_variants(tmp_path: Path):
+    world = World(tmp_path, behaviours={"green": Behaviour(fails=0.5)})
+    others = ["amber", "brown", "coral", "denim", "ebony"]
+    world.weights = dict.fromkeys(others, 0) | world.weights
+    world.models |= dict.fromkeys(others, "other")
+    world.start(**ROLLOUT)
+    world.until(lambda state: state.phase is Phase.OBSERVE)
+    text = shown(world)
+    assert "█ blue 90 %" in text
+    assert "█ green 10 %" in text
+    assert "amber" not in text
+
+
 def test_the_report_stands_alone_and_shows_weights_and_intervals(bad: World):
     state = bad.run()
     text = report(bad.journal.last())
