@@ -77,7 +77,7 @@ def test_the_terminal_shows_the_evidence_and_that_nobody_drives(bad: World):
 def test_the_terminal_shows_the_candidate_among_many_variants(tmp_path: Path):
     world = World(tmp_path, behaviours={"green": Behaviour(fails=0.5)})
     others = ["amber", "brown", "coral", "denim", "ebony"]
-    world.weights = dict.fromkeys(others, 0) | world.weights
+    world.weights = world.stack = dict.fromkeys(others, 0) | world.weights
     world.models |= dict.fromkeys(others, "other")
     world.start(**ROLLOUT)
     world.until(lambda state: state.phase is Phase.OBSERVE)
