@@ -24,7 +24,7 @@ MAKES = [
 ]
 
 
-@pytest.mark.parametrize(("program", "makes"), zip(PROGRAMS, MAKES, strict=True))
+@pytest.mark.parametrize(("program", "makes"), list(zip(PROGRAMS, MAKES, strict=True)))
 def test_a_program_of_the_documentation_makes_what_it_says(program: str, makes: set[str]) -> None:
     asked = run(lambda: exec(compile(program, str(PAGE), "exec"), {})).asked
     kinds = [args.typ.rsplit(":", 1)[1] for args in asked if args.typ.startswith("kubernetes:")]
