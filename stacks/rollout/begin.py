@@ -5,8 +5,8 @@ from typing import Any
 
 from .errors import RolloutError
 from .journal import Journal, Record
-from .placement import Placement, positive
-from .state import Phase, fold
+from .placement import Placement
+from .state import Phase, fold, positive
 
 
 def begin(

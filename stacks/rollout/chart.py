@@ -31,7 +31,7 @@ border-top:2px solid}
 .chart .line{stroke:var(--line);color:var(--line)}
 .chart .limit{stroke:var(--bad);color:var(--bad);stroke-dasharray:6 4}
 .chart i.limit{border-top-style:dashed}
-.chart .band{fill:var(--band);stroke:none}.chart i.band{border:0;height:.7rem;background:var(--band)}
+.chart .band{fill:var(--band);stroke:var(--band)}.chart i.band{border:0;height:.7rem;background:var(--band)}
 .chart .plot i{position:absolute;width:.5rem;height:.5rem;border:0;border-radius:50%;background:currentColor;
 transform:translate(-50%,-50%)}
 """
@@ -78,13 +78,13 @@ class Chart:
                 if len(points) > 1:
                     yield f'<path class="{style}" d="M{self._through(points)}"/>'
         yield "</svg>"
-        alone = [(style, *run[0]) for _, style, runs in self.lines for run in runs if len(run) == 1]
-        for style, at, value in alone:  # a line of no length is not to be seen
-            yield f'<i class="{style}" style="left:{self._right(at):.4g}%;top:{self._down(value):.4g}%"></i>'
+        for _, style, runs in self.lines:
+            for points in runs:
+                if len(points) == 1:  # a line of no length is not to be seen
+                    yield f'<i class="{style}" style="{self._place(*points[0])}"></i>'
         for at, value, text in self.notes:
-            place = f"left:{self._right(at):.4g}%;top:{self._down(value):.4g}%"
             style = "late" if self._right(at) > 85 else ""  # it would go over the edge
-            yield f'<span class="{style}" style="{place}">{html.escape(text)}</span>'
+            yield f'<span class="{style}" style="{self._place(at, value)}">{html.escape(text)}</span>'
         yield '</div><div class="x">'
         for seconds, text in times(self.ended - self.began):
             yield f'<span style="left:{self._right(self.began + seconds):.4g}%">{text}</span>'
@@ -96,6 +96,9 @@ class Chart:
 
     def _through(self, points: Points) -> str:
         return "L".join(f"{self._right(at):.5g} {self._down(value):.5g}" for at, value in points)
+
+    def _place(self, at: float, value: float) -> str:
+        return f"left:{self._right(at):.4g}%;top:{self._down(value):.4g}%"
 
     def _right(self, at: float) -> float:
         return 100 * min(max((at - self.began) / max(self.ended - self.began, 1e-9), 0), 1)

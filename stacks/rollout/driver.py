@@ -20,12 +20,12 @@ from .brakes import Brake
 from .errors import BusyError, RolloutError, SourceDownError
 from .journal import Journal, Record
 from .judge import DIVISION, Evidence, Verdict
-from .placement import Placement, Stack, positive
+from .placement import Placement, Stack
 from .readings import Reading, Snapshot
 from .scales import Scales
 from .sources import MetricsSource
 from .sources.answers import AnswersSource
-from .state import Phase, Result, State, fold
+from .state import Phase, Result, State, fold, positive
 
 GIVE_UP_AFTER = 5
 """Moves to a larger share that fail one after the other, until it is rolled back instead."""

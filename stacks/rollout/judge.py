@@ -261,8 +261,9 @@ def _agreement(limits: AgreementAnalysis, window: Window, alpha: float, each: fl
 
 def _division(counts: tuple[int, int], share: float, each: float, what: str) -> Check:
     evidence = float(log_sample_ratio(counts, [share, 1 - share]))
-    found, bound = counts[0] / sum(counts) if any(counts) else math.nan, math.log(1 / each)
-    went = f"{100 * found:.2f} %" if any(counts) else "none yet"
+    bound = math.log(1 / each)
+    found = counts[0] / sum(counts) if any(counts) else math.nan
+    went = "none yet" if math.isnan(found) else f"{100 * found:.2f} %"
     return Check(
         DIVISION,
         _verdict(is_good=evidence < bound, is_bad=evidence >= bound),

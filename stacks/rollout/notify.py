@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from .journal import Record
-from .state import State
+from .state import State, positive
 from .web import fetch
 
 _SECONDS = 5.0
@@ -47,7 +47,7 @@ def sentence(record: Record, state: State) -> str:
 
 
 def _shares(weights: dict[str, int]) -> str:
-    return ", ".join(f"{name} {share} %" for name, share in weights.items() if share)
+    return ", ".join(f"{name} {share} %" for name, share in positive(weights).items())
 
 
 class Notifier:

@@ -48,11 +48,6 @@ class Placement:
         return {name: variant.weight for name, variant in self.variants.items()}
 
 
-def positive(weights: Mapping[str, int]) -> dict[str, int]:
-    """The weights of those that get requests."""
-    return {name: weight for name, weight in weights.items() if weight}
-
-
 class Stack(Protocol):
     """What a driver needs of the stack that an endpoint belongs to."""
 

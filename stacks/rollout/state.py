@@ -12,6 +12,11 @@ from .journal import Record
 from .readings import Reading
 
 
+def positive(weights: Mapping[str, int]) -> dict[str, int]:
+    """The weights of those that get requests."""
+    return {name: weight for name, weight in weights.items() if weight}
+
+
 class Phase(Enum):
     """What has to be done next."""
 

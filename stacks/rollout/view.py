@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .journal import Journal, Record
 from .notify import sentence
-from .state import Phase, State, fold
+from .state import Phase, State, fold, positive
 
 _COLOURS = {"promote": "green", "roll back": "red", "not enough evidence": "yellow"}
 _LINES = 8
@@ -85,8 +85,8 @@ def facts(state: State, journal: Journal, now: float) -> dict[str, str]:
 
 def _bar(weights: Mapping[str, int]) -> Text:
     bar = Text()
-    shares = ((name, share) for name, share in weights.items() if share)
-    for colour, (name, share) in zip(cycle(("blue", "green", "magenta", "cyan")), shares, strict=False):
+    colours = cycle(("blue", "green", "magenta", "cyan"))
+    for colour, (name, share) in zip(colours, positive(weights).items(), strict=False):
         bar.append("█" * round(share * 0.4), colour)
         bar.append(f" {name} {share} %  ")
     return bar

@@ -21,8 +21,7 @@ Wait = Callable[..., None]
 
 
 def _kubectl_program() -> str | None:
-    module = next(module for module in binaries.MODULE_LIST if "kubectl" in module.programs)
-    built = binaries.folder(module) / "kubectl"
+    built = binaries.program("kubectl")
     return str(built) if built.exists() else shutil.which("kubectl")
 
 

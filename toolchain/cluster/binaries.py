@@ -115,6 +115,11 @@ def build() -> dict[str, Path]:
     return {name: folder(module) / name for module in MODULE_LIST for name in module.programs}
 
 
+def program(name: str) -> Path:
+    """Return where a program of a cluster is once it is built."""
+    return folder(next(module for module in MODULE_LIST if name in module.programs)) / name
+
+
 def folder(module: Module) -> Path:
     """Return where a module's programs are kept: under a name that changes with what they are built from."""
     digest = hashlib.sha256(repr((module.programs, module.linker, module.files)).encode())

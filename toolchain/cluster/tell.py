@@ -17,8 +17,7 @@ ASKED = (
 
 def tell() -> None:
     """Print it; a question that is not answered says so."""
-    module = next(module for module in binaries.MODULE_LIST if "kubectl" in module.programs)
-    kubectl = Kubectl(binaries.folder(module) / "kubectl")
+    kubectl = Kubectl(binaries.program("kubectl"))
     for question in ASKED:
         print(f"-- kubectl {' '.join(question)}")
         try:
