@@ -35,29 +35,60 @@ def down() -> None:
     if os.geteuid():
         raise ToolError("a cluster is root's: run it again with sudo")
     others = host.owner() not in (None, layout.STATE)
-    if not layout.STATE.exists() and (others or not traces.left()):
+    if not layout.STATE.exists() and (others or not traces.left(layout.STATE)):
         say("there is no cluster of this checkout")
         return
     with Progress("removing the cluster") as progress:
-        for title, step in [] if others else STEPS:
-            progress.phase = title
-            step()
+        if not others:
+            _off_the_host(layout.STATE, progress)
         progress.phase = "files"
         shutil.rmtree(layout.STATE, ignore_errors=not layout.STATE.exists())
-        if others:
-            return
-        if left := traces.left():
-            raise ToolError(f"{len(left)} traces are left, the first: {'; '.join(left[:5])}")
-        layout.OWNER.unlink(missing_ok=True)
+        if not others:
+            _nothing_is_left(layout.STATE)
 
 
-def _processes() -> None:
+def make_room() -> None:
+    """Take a cluster of another checkout off this host if nobody can use it; its files stay where they are.
+
+    Whoever ends all processes of a run, or deletes its checkout, leaves mounts, networks and rules behind,
+    and nobody would come to remove them.
+
+    Raises:
+        ToolError: it can be used; the message says how, and how it is removed.
+    """
+    other = host.owner()
+    if other is None or other == layout.STATE:
+        return
+    if (other / host.BEFORE.name).exists() and any(traces.processes(other)):
+        raise ToolError(
+            f"a cluster of {other.parent} runs on this host already, and there is room for one: use it by "
+            f"`export KUBECONFIG={other}/kubeconfig`, or remove it by `make -C {other.parent} cluster-down`"
+        )
+    say(f"a cluster of {other.parent} was left on this host and cannot be used any more")
+    with Progress("removing its traces") as progress:
+        _off_the_host(other, progress)
+        _nothing_is_left(other)
+
+
+def _off_the_host(state: Path, progress: Progress) -> None:
+    for title, step in STEPS:
+        progress.phase = title
+        step(state)
+
+
+def _nothing_is_left(state: Path) -> None:
+    if left := traces.left(state):
+        raise ToolError(f"{len(left)} traces are left, the first: {'; '.join(left[:5])}")
+    layout.OWNER.unlink(missing_ok=True)
+
+
+def _processes(state: Path) -> None:
     """Stop the parts, then end the containers, which outlive them so that a restart finds them again."""
-    Supervisor(layout.STATE).stop()
+    Supervisor(state).stop()
 
     def gone() -> bool:
         """Also where a killed run left them; a shim that sees its container end may start another command."""
-        shims = list(traces.processes())
+        shims = list(traces.processes(state))
         pids = [pid for group in traces.cgroups() for pid in _pids(group)]
         for process in shims:
             with suppress(psutil.Error):
@@ -67,7 +98,7 @@ def _processes() -> None:
                 os.kill(pid, signal.SIGKILL)
         return not shims and not pids
 
-    wait("processes of the cluster do not end", gone, 60, lambda: "; ".join(traces.left()[:3]))
+    wait("processes of the cluster do not end", gone, 60, lambda: "; ".join(traces.left(state)[:3]))
 
 
 def _pids(group: Path) -> list[int]:
@@ -76,7 +107,7 @@ def _pids(group: Path) -> list[int]:
     return []
 
 
-def _cgroups() -> None:
+def _cgroups(_state: Path) -> None:
     """Remove the folders; that of a process which just ended is let go of a moment later."""
 
     def gone() -> bool:
@@ -88,12 +119,13 @@ def _cgroups() -> None:
     wait("control groups cannot be removed", gone, 20, lambda: ", ".join(map(str, traces.cgroups()[:3])))
 
 
-def _mounts() -> None:
+def _mounts(state: Path) -> None:
     """Unmount what lies in the state folder, and let the pods' network namespaces go."""
-    sandboxes = _containers()
-    for point in reversed(traces.mounts()):
+    sandboxes = _containers(state)
+    for point in reversed(traces.mounts(state)):
         run("umount", "--lazy", point)
-    if left := traces.mounts():  # the folder is about to be deleted, and what is mounted in it would be too
+    # The folder is about to be deleted, and what is mounted in it would be too.
+    if left := traces.mounts(state):
         raise ToolError(
             f"{left[0]} cannot be unmounted: see `findmnt {left[0]}`, unmount it, and run this again"
         )
@@ -104,13 +136,13 @@ def _mounts() -> None:
         shutil.rmtree(RUNC / sandbox, ignore_errors=True)
 
 
-def _containers() -> list[str]:
+def _containers(state: Path) -> list[str]:
     """Return the names under which runc knows our containers."""
-    tasks = layout.RUN / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io"
+    tasks = state / layout.RUN.name / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io"
     return [folder.name for folder in tasks.glob("*")]
 
 
-def _network() -> None:
+def _network(_state: Path) -> None:
     """Remove the bridges (with their addresses and routes) and the rules."""
     for bridge in traces.interfaces():
         run("ip", "link", "delete", bridge)
@@ -140,9 +172,9 @@ def _rules(command: str) -> None:
         run(f"{command}-restore", "--noflush", given="\n".join(lines))
 
 
-def _host() -> None:
+def _host(state: Path) -> None:
     """Put back what the host had; remove folders that it did not have, if nobody else uses them by now."""
-    for link in traces.logs():
+    for link in traces.logs(state):
         link.unlink()
     for note in traces.results():
         sandbox = note.name.removeprefix(f"{layout.POD_NETWORK}-").split("-")[0]
@@ -151,9 +183,9 @@ def _host() -> None:
     for address in SHIMS.glob("*"):
         if not _listens(address):
             address.unlink(missing_ok=True)
-    if not host.BEFORE.exists():
+    if not (noted := state / host.BEFORE.name).exists():
         return
-    settings, folders = host.before()
+    settings, folders = host.before(noted)
     for name, value in settings.items():
         host.put_back(name, value)
     for name in host.FOLDERS:
@@ -180,7 +212,7 @@ def _listens(address: Path) -> bool:
     return True
 
 
-STEPS: tuple[tuple[str, Callable[[], None]], ...] = (
+STEPS: tuple[tuple[str, Callable[[Path], None]], ...] = (
     ("processes", _processes),
     ("mounts", _mounts),
     ("control groups", _cgroups),

@@ -76,14 +76,6 @@ def check() -> None:
     missing = sorted({package for program, package in PACKAGES.items() if not shutil.which(program)})
     if missing:
         install(missing)
-    other = owner()
-    if other and other != layout.STATE:
-        raise ToolError(
-            f"a cluster of {other.parent} runs on this host already, and there is room for one: use it by "
-            f"`export KUBECONFIG={other}/kubeconfig`, or remove it by `make -C {other.parent} cluster-down`"
-        )
-    if not other:
-        _check_free()
 
 
 def install(packages: list[str]) -> None:
@@ -103,15 +95,17 @@ def install(packages: list[str]) -> None:
 
 
 def owner() -> Path | None:
-    """Return the state folder of the cluster that runs on this host, if there is one."""
+    """Return the state folder of the cluster that was made on this host, if there is one."""
     try:
         return Path(layout.OWNER.read_text().strip())
     except FileNotFoundError:
         return None
 
 
-def _check_free() -> None:
-    """See that nobody else sits on the ports and addresses that the node will use."""
+def check_free() -> None:
+    """See that nobody else sits on the ports and addresses that the node will use, or does already."""
+    if owner():
+        return
     ports = [
         layout.API_PORT,
         layout.ETCD_PORT,
@@ -174,9 +168,9 @@ def _setting(name: str) -> Path:
     return Path("/proc/sys", *name.split("."))
 
 
-def before() -> tuple[dict[str, str], list[str]]:
+def before(file: Path) -> tuple[dict[str, str], list[str]]:
     """Return the settings and those of `FOLDERS` that the host had before the cluster."""
-    noted = json.loads(BEFORE.read_text())
+    noted = json.loads(file.read_text())
     return noted["settings"], noted["folders"]
 
 

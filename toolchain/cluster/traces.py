@@ -21,33 +21,33 @@ PARTS = ("etcd", "kube-", "kubelet", "containerd", "kwok", "supervisord")
 TABLES = ("iptables", "ip6tables")
 
 
-def left() -> list[str]:
-    """Name all that is there of the cluster of this checkout, in words that say where to look."""
+def left(state: Path) -> list[str]:
+    """Name all that is there of the cluster in this state folder, in words that say where to look."""
     return [
-        *(f"process {process.pid} ({process.name()})" for process in processes()),
-        *(f"mount {point}" for point in mounts()),
+        *(f"process {process.pid} ({process.name()})" for process in processes(state)),
+        *(f"mount {point}" for point in mounts(state)),
         *(f"network namespace {path}" for path in namespaces()),
         *(f"interface {name}" for name in interfaces()),
         *(f"control group {group}" for group in cgroups()),
         *(f"{command}: {line}" for command in TABLES for line in rules(command)),
-        *(f"file {path}" for path in (*results(), *logs())),
+        *(f"file {path}" for path in (*results(), *logs(state))),
     ]
 
 
-def processes() -> Iterator[psutil.Process]:
+def processes(state: Path) -> Iterator[psutil.Process]:
     """The cluster's parts and the containers' keepers: they name its folder. Containers are in `cgroups`."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             # Not whoever only looks at a log, or asks the cluster with its kubeconfig.
-            if process.name().startswith(PARTS) and str(layout.STATE) in " ".join(process.cmdline()):
+            if process.name().startswith(PARTS) and str(state) in " ".join(process.cmdline()):
                 yield process
 
 
-def mounts() -> list[str]:
+def mounts(state: Path) -> list[str]:
     """What is mounted in the state folder, in the order in which it was."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4].replace("\\040", " ") for line in lines]
-    return [point for point in points if Path(point).is_relative_to(layout.STATE)]
+    return [point for point in points if Path(point).is_relative_to(state)]
 
 
 def results() -> list[Path]:
@@ -87,7 +87,7 @@ def rules(command: str) -> list[str]:
     return [line for line in run(f"{command}-save").splitlines() if "KUBE-" in line or "CNI-" in line]
 
 
-def logs() -> list[Path]:
+def logs(state: Path) -> list[Path]:
     """The links to containers' logs that the kubelet makes in a folder of the host."""
     links = [path for path in Path("/var/log/containers").glob("*.log") if path.is_symlink()]
-    return [link for link in links if link.readlink().is_relative_to(layout.STATE)]
+    return [link for link in links if link.readlink().is_relative_to(state)]

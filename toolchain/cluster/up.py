@@ -8,7 +8,7 @@ from components.local.machine.files import tail
 from components.local.machine.supervisor import Program, Supervisor
 from toolchain.cache import Progress, ToolError, say
 
-from . import addons, binaries, certificates, control_plane, host, images, layout, node, store
+from . import addons, binaries, certificates, control_plane, down, host, images, layout, node, store
 from .api import Kubectl, wait
 from .commands import run, succeeds, with_system_path
 
@@ -25,6 +25,8 @@ def up(*, control_plane_only: bool = False) -> None:
     if _given():
         return
     host.check()
+    down.make_room()
+    host.check_free()
     built = binaries.build()
     archives = {} if control_plane_only else images.build(built)
     with Progress("starting the cluster") as progress:

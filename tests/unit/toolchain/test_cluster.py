@@ -1,9 +1,12 @@
 """The cluster's parts that need no cluster."""
 
 import json
+import re
+import shutil
 import tarfile
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -116,18 +119,44 @@ def test_only_the_clusters_own_rules_are_removed(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-def test_a_second_checkout_is_told_whose_cluster_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "owner").write_text("/somewhere/else/.cluster\n")
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state folder of another checkout, which owns the cluster of this host."""
+    state = tmp_path / "elsewhere" / ".cluster"
+    state.mkdir(parents=True)
+    (state / "before.json").write_text("{}")
+    (tmp_path / "owner").write_text(f"{state}\n")
     monkeypatch.setattr(layout, "OWNER", tmp_path / "owner")
-    monkeypatch.setattr(layout, "STATE", Path("/short/.cluster"))
-    monkeypatch.setattr(host.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(host, "PACKAGES", {})
-    with pytest.raises(
-        ToolError, match=r"of /somewhere/else runs.*KUBECONFIG=.*make -C /somewhere/else cluster-down"
-    ):
-        host.check()
+    return state
+
+
+def test_a_second_checkout_is_told_whose_cluster_runs(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "processes", lambda _: iter([psutil.Process()]))
+    monkeypatch.setattr(down, "STEPS", [("all of it", lambda _: pytest.fail("it removed what is used"))])
+    checkout = re.escape(str(elsewhere.parent))
+    with pytest.raises(ToolError, match=rf"of {checkout} runs.*KUBECONFIG=.*make -C {checkout} cluster-down"):
+        down.make_room()
+
+
+@pytest.mark.parametrize("is_gone", ["its processes", "its checkout"])
+def test_what_nobody_can_use_any_more_makes_room(
+    is_gone: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = [psutil.Process()]
+    if is_gone == "its processes":
+        running.clear()
+    else:
+        shutil.rmtree(elsewhere.parent)
+    removed: list[Path] = []
+    monkeypatch.setattr(traces, "processes", lambda _: iter(running))
+    monkeypatch.setattr(traces, "left", lambda state: [] if removed == [state] else ["all of it"])
+    monkeypatch.setattr(down, "STEPS", [("all of it", removed.append)])
+    down.make_room()
+    assert removed == [elsewhere]
+    assert not layout.OWNER.exists()
+    assert elsewhere.exists() == (is_gone == "its processes"), "files of others are theirs"
 
 
 def test_who_is_not_root_is_told_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
