@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ..errors import SourceDownError
 from ..sources import prometheus
-from ..sources.counters import BUCKET, BY_CLASS, COMPLETED
+from ..sources.counters import COMPLETED, COUNTERS, NAMES
 from ..sources.exposition import Series, series
 from .api import Api, UnreachableError, pod_path
 
@@ -99,9 +99,9 @@ class PodScrape:
         # Beside its controller, or in the gateway's own namespace: to look in all of them takes more rights.
         pods = self._pods(_PROXIES, selector) or self._pods(namespace, selector)
         # Envoy's filter is about the name before labels are taken out of it.
-        wanted = rf"^cluster\.(http|grpc)route/{re.escape(self._namespace)}/{re.escape(endpoint)}/.*"
-        kinds = r"upstream_rq_(completed|\dxx|time)$"
-        return self._all(pods, PROXY_PORT, f"stats/prometheus?filter={quote(wanted + kinds)}")
+        clusters = rf"(http|grpc)route/{re.escape(self._namespace)}/{re.escape(endpoint)}/[^.]+"
+        wanted = quote(rf"^cluster\.{clusters}\.{COUNTERS}$")
+        return self._all(pods, PROXY_PORT, f"stats/prometheus?filter={wanted}")
 
     def seen_up_to(self, endpoint: str) -> float:  # noqa: ARG002
         """Now."""
@@ -156,23 +156,24 @@ class PrometheusScrape:
         Raises:
             SourceDownError: Prometheus does not answer.
         """
-        if not self._by_gateway:
-            return {}
-        names = "|".join((COMPLETED, BY_CLASS, BUCKET))
-        clusters = f"(http|grpc)route/{self._namespace}/{endpoint}/.+"
-        return self._select(f'{{__name__=~"{names}",envoy_cluster_name=~"{clusters}"}}')
+        return self._select(f'{{__name__=~"{NAMES}",{self._ways(endpoint)}}}') if self._by_gateway else {}
 
     def seen_up_to(self, endpoint: str) -> float:
-        """When the pod was scraped that was scraped the longest ago.
+        """When the pod was scraped that was scraped the longest ago, of those that are counted by.
 
         Raises:
             SourceDownError: Prometheus does not answer, or scrapes no server of the endpoint.
         """
-        of = self._of(endpoint, "[a-z0-9-]+")
-        found = self._ask(f"min(max by (pod) (timestamp(model_server_model_ready{{{of}}})))")
-        if not found:
-            raise SourceDownError(f"{self._url} has no series of endpoint {endpoint}: are its pods scraped?")
-        return float(found[0][1])
+        known = [f"model_server_model_ready{{{self._of(endpoint, '[a-z0-9-]+')}}}"]
+        if self._by_gateway:
+            known.insert(0, f"{COMPLETED}{{{self._ways(endpoint)}}}")
+        for series_of in known:
+            if found := self._ask(f"min(max by (pod, instance) (timestamp({series_of})))"):
+                return float(found[0][1])
+        raise SourceDownError(f"{self._url} has no series of endpoint {endpoint}: are its pods scraped?")
+
+    def _ways(self, endpoint: str) -> str:
+        return f'envoy_cluster_name=~"(http|grpc)route/{self._namespace}/{endpoint}/.+"'
 
     def _of(self, endpoint: str, variant: str) -> str:
         pods = f"{endpoint}-{variant}-[a-z0-9]+-[a-z0-9]+"

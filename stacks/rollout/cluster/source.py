@@ -1,8 +1,9 @@
 """What the variants of an endpoint did, from the metrics of its pods.
 
-The gateway knows what clients got: also that a server could not be reached. The servers know what a gateway
-cannot see: that an answer over gRPC, whose HTTP status is 200, was a failure. So requests and times are the
-gateway's, and of failures, at each look, those of the one who counted more: both count most of them.
+An Envoy in front of them counts all that clients got: also that a server could not be reached, that an answer
+over gRPC, whose HTTP status is 200, was a failure, and that a fallback answered. What other gateways count is
+not known, so the servers are asked. One or the other, never both: a failure that each counts at its own time
+is one failure.
 """
 
 import math
@@ -48,10 +49,8 @@ class ClusterSource:
             begin: what had been counted by the driver before; what came since then is counted by nobody.
         """
         self._scrape, self._variant_of = scrape, variant_of
-        self._begin = begin or Snapshot([math.inf], {})
-        self._servers, self._gateway = Tally(self._begin), Tally(self._begin)
-        self._before: tuple[Snapshot, Snapshot] | None = None
-        self._failures: dict[str, int] = {}
+        self._tally = Tally(begin or Snapshot([math.inf], {}))
+        self._by_gateway: bool | None = None
 
     def read(self, endpoint: str, variants: Sequence[str]) -> Snapshot:
         """The counters now.
@@ -59,46 +58,44 @@ class ClusterSource:
         Raises:
             SourceDownError: they cannot be read.
         """
-        pods = {
-            (variant, pod): (variant, of_server(found))
-            for variant in variants
-            for pod, found in self._scrape.servers(endpoint, variant).items()
-        }
-        servers = self._servers.total(pods, variants)
-        proxies: Pods = self._scrape.gateway(endpoint)
+        proxies = {} if self._by_gateway is False else self._scrape.gateway(endpoint)
+        seen = (
+            self._seen_by(proxies, endpoint, variants)
+            if proxies or self._by_gateway
+            else self._seen_by_servers(endpoint, variants)
+        )
+        self._by_gateway = bool(
+            proxies
+        )  # whoever counted at first goes on with it: another's counters are others
+        return self._tally.total(seen, variants)
+
+    def _seen_by(self, proxies: Pods, endpoint: str, variants: Sequence[str]) -> "Seen":
         if not proxies:
-            if self._before:
-                raise SourceDownError(f"the gateway of endpoint {endpoint} has no metrics any more")
-            if not pods:
-                raise SourceDownError(f"no server of endpoint {endpoint} has metrics: is a pod of it ready?")
-            return servers
+            raise SourceDownError(f"the gateway of endpoint {endpoint} has no metrics any more")
         way = self._variant_of(endpoint)
-        places = {
+        return {
             (pod, cluster): (variant, counted)
             for pod, found in proxies.items()
             for cluster, counted in of_proxy(found).items()
             if (variant := way(cluster)) in variants and variant is not None
         }
-        return self._with_failures(self._gateway.total(places, variants), servers)
 
-    def _with_failures(self, gateway: Snapshot, servers: Snapshot) -> Snapshot:
-        """The gateway's counters, with the failures of who counted more since the last look."""
-        for name, seen in gateway.variants.items():
-            if self._before is None:
-                self._failures[name] = seen.failures
-                continue
-            before, ours_before = (one.variants[name].failures for one in self._before)
-            ours = servers.variants[name].failures
-            self._failures[name] += max(seen.failures - before, ours - ours_before, 0)
-        self._before = gateway, servers
-        return Snapshot(
-            gateway.edges,
-            {name: replace(seen, failures=self._failures[name]) for name, seen in gateway.variants.items()},
-        )
+    def _seen_by_servers(self, endpoint: str, variants: Sequence[str]) -> "Seen":
+        pods = {
+            (variant, pod): (variant, of_server(found))
+            for variant in variants
+            for pod, found in self._scrape.servers(endpoint, variant).items()
+        }
+        if not pods:
+            raise SourceDownError(f"no server of endpoint {endpoint} has metrics: is a pod of it ready?")
+        return pods
 
 
 Counted = tuple[Sequence[float], Reading]
 """Edges of latency buckets in milliseconds, and what was counted."""
+
+Seen = Mapping[tuple[str, str], tuple[str, Counted]]
+"""By counter: the variant that it belongs to now, and what it says."""
 
 
 class Tally:
@@ -114,7 +111,7 @@ class Tally:
         while goes on where it was."""
         self._has_begun = False
 
-    def total(self, seen: Mapping[tuple[str, str], tuple[str, Counted]], variants: Sequence[str]) -> Snapshot:
+    def total(self, seen: Seen, variants: Sequence[str]) -> Snapshot:
         """The sums by variant, with what the counters say now; they never fall."""
         for key, (variant, (edges, now)) in seen.items():
             owner, (edges_before, before) = self._last.get(key, (variant, (edges, Reading())))

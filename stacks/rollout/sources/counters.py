@@ -1,6 +1,7 @@
 """Envoy's counters, wherever they were read, as readings of variants."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -13,11 +14,20 @@ BUCKET = "envoy_cluster_upstream_rq_time_bucket"
 DEGRADED = "envoy_cluster_canary_upstream_rq_completed"
 """Answers that the model server marks as those of a fallback: for Envoy, of a canary."""
 
-GRPC_CODES = (2, 4, 12, 13, 14, 15)
+_CODES = "2|4|12|13|14|15"
 """The gRPC codes that are a server's fault, as 500 and above are: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
 INTERNAL, UNAVAILABLE, DATA_LOSS. They travel in answers of status 200."""
 
-GRPC = frozenset(f"envoy_cluster_grpc_{code}" for code in GRPC_CODES)
+_FAILED_GRPC = rf"envoy_cluster_grpc_(.+_)?({_CODES})"
+"""A gateway that counts by method has its name in them."""
+
+NAMES = "|".join((COMPLETED, BY_CLASS, BUCKET, DEGRADED, _FAILED_GRPC))
+"""All of these series, as a regular expression that has nothing to escape."""
+
+COUNTERS = rf"(upstream_rq_(completed|5xx|time)|canary\.upstream_rq_completed|grpc\.(.+\.)?({_CODES}))"
+"""The same as Envoy itself calls them, below `cluster.<name>.`, to ask it for no others."""
+
+_is_failed_grpc = re.compile(_FAILED_GRPC).fullmatch
 
 
 def snapshot(
@@ -46,7 +56,7 @@ def snapshot(
             failed[variant][cluster] += value
         elif name == DEGRADED:
             degraded[variant] += value
-        elif name in GRPC:
+        elif _is_failed_grpc(name):
             failed_grpc[variant][cluster] += value
         elif name == BUCKET:
             below[variant][float(labels["le"])] += value

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from ..errors import SourceDownError
 from ..readings import Snapshot
 from ..web import fetch
-from .counters import GRPC_CODES, snapshot
+from .counters import COUNTERS, snapshot
 from .exposition import series
 
 
@@ -25,9 +25,7 @@ class EnvoyStatistics:
             SourceDownError: the gateway does not answer.
         """
         names = "|".join(re.escape(name) for name in variants)
-        codes = "|".join(str(code) for code in GRPC_CODES)
-        kinds = rf"(upstream_rq_(completed|5xx|time)|canary\.upstream_rq_completed|grpc\.({codes}))$"
-        wanted = quote(rf"^cluster\.{re.escape(endpoint)}/({names})/(http|grpc)\.{kinds}")
+        wanted = quote(rf"^cluster\.{re.escape(endpoint)}/({names})/(http|grpc)\.{COUNTERS}$")
         try:
             status, body = fetch(f"{self._admin}/stats/prometheus?filter={wanted}", timeout=5)
         except OSError as error:

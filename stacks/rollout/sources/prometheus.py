@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from ..errors import SourceDownError
 from ..readings import Snapshot
 from ..web import fetch
-from .counters import BUCKET, BY_CLASS, COMPLETED, DEGRADED, GRPC, GRPC_CODES, snapshot
+from .counters import COMPLETED, NAMES, snapshot
 from .exposition import Series
 
 
@@ -40,19 +40,9 @@ class Prometheus:
             for name in variants
         }
         selector = f'envoy_cluster_name=~"{"|".join(patterns.values())}"'.replace("\\", "\\\\")
-        found: list[Series] = []
-        for query in (
-            f"sum by (envoy_cluster_name) ({COMPLETED}{{{selector}}})",
-            f"sum by (envoy_cluster_name, envoy_response_code_class) ({BY_CLASS}{{{selector}}})",
-            f"sum by (envoy_cluster_name) ({DEGRADED}{{{selector}}})",
-            f"sum by (envoy_cluster_name, le) ({BUCKET}{{{selector}}})",
-        ):
-            name = next(name for name in (COMPLETED, BY_CLASS, BUCKET, DEGRADED) if name in query)
-            found += [Series(name, labels, value) for labels, value in ask(self._url, query)]
-        codes = "|".join(str(code) for code in GRPC_CODES)
-        wanted = f'{{__name__=~"envoy_cluster_grpc_({codes})",{selector}}}'
-        failed = ask(self._url, f"sum by (envoy_cluster_name) ({wanted})")
-        found += [Series(min(GRPC), labels, value) for labels, value in failed]
+        labels = "__name__, envoy_cluster_name, envoy_response_code_class, le"
+        query = f'sum by ({labels}) ({{__name__=~"{NAMES}",{selector}}})'
+        found = [Series(told["__name__"], told, value) for told, value in ask(self._url, query)]
         if not any(one.name == COMPLETED for one in found):
             raise SourceDownError(f"{self._url} has no series {COMPLETED}{{{selector}}}; is Envoy scraped?")
 

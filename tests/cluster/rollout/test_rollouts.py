@@ -1,13 +1,20 @@
 """Evidence moves the weights of a real gateway, and nothing is lost on the way."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.rollout.conftest import Rollouts
+from stacks.rollout.cluster.opened import opened, source_of
+from tests.cluster.estate.stack import NAME
+from tests.cluster.estate.tiny import ENDPOINT
+from tests.cluster.rollout.conftest import HOST, Rollouts
 from tests.cluster.rollout.harm import QUICK, Requests, answered, assert_counted, broken
 from tests.engine.local.load import Load
+from tests.engine.local.stack import get
+from tests.engine.local.tiny import MODEL_PATH, fail_by_grpc
 
 
 def steps(records: list[dict[str, Any]], to: str) -> list[int]:
@@ -69,6 +76,26 @@ def test_blue_green_switches_at_once_and_back_at_once(rollouts: Rollouts, gatewa
     assert events["braked"] - events["decided"] < 5
     assert_counted(rollouts, broken(load))
     assert rollouts.weights() == {idle: 100}
+
+
+def test_what_fails_is_counted_once_over_every_protocol(
+    rollouts: Rollouts, gateway: str, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway sees and the servers see it; an answer over gRPC that failed has the status 200."""
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(cluster))
+    rollouts.configure("blue", "good", "brittle")
+    rollouts.stack.up()
+    stack, _ = opened(rollouts.stack.folder, NAME, ENDPOINT, rollouts.stack.home)
+    source = source_of(stack, None, None)
+    source.read(ENDPOINT, ["brittle"])  # what was before counts for nothing
+    fail_by_grpc(gateway.removeprefix("http://"), "brittle", f"{ENDPOINT}-grpc.models.internal")
+    for first in (1, 999, 999):
+        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [first, 2, 3]}]}
+        headers = {"host": HOST, "x-variant": "brittle", "content-type": "application/json"}
+        status, _ = get(f"{gateway}{MODEL_PATH}/infer", headers, data=json.dumps(body).encode())
+        assert status == (200 if first == 1 else 500)
+    seen = source.read(ENDPOINT, ["brittle"]).variants["brittle"]
+    assert (seen.requests, seen.failures) == (6, 3)
 
 
 @pytest.mark.long

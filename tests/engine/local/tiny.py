@@ -3,11 +3,14 @@
 import json
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import tritonclient.grpc
+import tritonclient.utils
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.engine.local.load import Request
@@ -77,3 +80,17 @@ def ask(url: str, headers: Mapping[str, str] | None = None) -> str:
     status, text = get(url + one.path, {"content-type": "application/json", **one.headers}, data=one.body)
     assert status == 200, f"{status}: {text}"
     return factor(json.loads(one.body)["inputs"][0]["data"], text.encode())
+
+
+def fail_by_grpc(address: str, variant: str, authority: str | None = None) -> None:
+    """Call a variant three times over gRPC: rightly, with a number of 999, and for a model that is not there.
+
+    The last one is the client's fault.
+    """
+    channel = [("grpc.default_authority", authority)] if authority else None
+    with tritonclient.grpc.InferenceServerClient(address, channel_args=channel) as client:
+        for first, name in ((1, ENDPOINT), (999, ENDPOINT), (1, "nobody")):
+            x = tritonclient.grpc.InferInput("x", [1, 3], "FP32")
+            x.set_data_from_numpy(np.array([[first, 2, 3]], np.float32))
+            with suppress(tritonclient.utils.InferenceServerException):
+                client.infer(name, [x], headers={"x-variant": variant})

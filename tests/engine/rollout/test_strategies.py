@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-import tritonclient.grpc
-import tritonclient.utils
 
 from components.spec import validate
 from components.spec.rollout import Analysis
 from stacks.rollout.judge import Verdict, Window, judge
 from stacks.rollout.readings import Reading
 from stacks.rollout.sources.envoy import EnvoyStatistics
+from stacks.rollout.sources.prometheus import Prometheus
 from tests.engine.local import tiny
 from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
@@ -30,6 +28,7 @@ from tests.engine.local.tiny import ENDPOINT
 from tests.engine.rollout import faults
 from tests.engine.rollout.conftest import Estate
 from tests.engine.rollout.driven import kill
+from tests.engine.rollout.prometheus import needs_prometheus, prometheus
 
 SECONDS = 10
 """From the evidence being there to no request for the candidate."""
@@ -190,19 +189,26 @@ def test_a_roll_back_does_not_wait_for_the_move_that_is_under_way(estate: Estate
     assert estate.weights() == {"blue": 100}
 
 
-def test_a_grpc_call_that_fails_counts_as_failed(estate: Estate):
+@needs_prometheus
+def test_what_failed_over_grpc_is_counted_and_a_prometheus_tells_the_same(estate: Estate, tmp_path: Path):
     """Its answer has the status 200; what the client did wrong is not held against the variant."""
     outputs = estate.stack.outputs()
     source = EnvoyStatistics(str(outputs["gateway"]))
     before = source.read(ENDPOINT, ["brittle"]).variants["brittle"]
-    with tritonclient.grpc.InferenceServerClient(outputs["endpoints"][ENDPOINT]["grpc"]) as client:
-        for numbers, name in (([1, 2, 3], ENDPOINT), ([999, 2, 3], ENDPOINT), ([1, 2, 3], "nobody")):
-            x = tritonclient.grpc.InferInput("x", [1, 3], "FP32")
-            x.set_data_from_numpy(np.array([numbers], np.float32))
-            with contextlib.suppress(tritonclient.utils.InferenceServerException):
-                client.infer(name, [x], headers={"x-variant": "brittle"})
+    tiny.fail_by_grpc(outputs["endpoints"][ENDPOINT]["grpc"], "brittle")
     after = source.read(ENDPOINT, ["brittle"]).variants["brittle"].since(before)
     assert (after.requests, after.failures) == (3, 1)
+    job = {
+        "job_name": "gateway",
+        "metrics_path": "/stats/prometheus",
+        "static_configs": [{"targets": [outputs["gateway"].removeprefix("http://")]}],
+    }
+    both = ["blue", "brittle"]
+    with prometheus([job], tmp_path, "up == 1") as url:
+        # Times come to the gateway's statistics some seconds later than counts.
+        estate.wait_for(
+            lambda: Prometheus(url).read(ENDPOINT, both) == source.read(ENDPOINT, both), "the same counters"
+        )
 
 
 def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):

@@ -16,6 +16,7 @@ from stacks.rollout.cluster.source import ClusterSource
 from stacks.rollout.cluster.stack import clusters, unseen
 from stacks.rollout.errors import LeaseLostError, RolloutError, SourceDownError
 from stacks.rollout.readings import Reading, Snapshot
+from stacks.rollout.sources.counters import COMPLETED
 from tests.unit.rollout.fake_cluster import FakeApi, pod
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/tiny-rollout"
@@ -185,8 +186,12 @@ def test_a_driver_goes_on_where_the_one_before_died_before_its_first_step() -> N
     assert {name: one.requests for name, one in first.variants.items()} == {"blue": 700, "green": 7}
 
 
-PLACES = {"httproute/shop/tiny/rule/0/backend/0": "blue", "httproute/shop/tiny/rule/0/backend/1": "green"}
-FIRST, SECOND = PLACES
+PLACES = {
+    "httproute/shop/tiny/rule/0/backend/0": "blue",
+    "httproute/shop/tiny/rule/0/backend/1": "green",
+    "grpcroute/shop/tiny/rule/0/backend/1": "green",
+}
+FIRST, SECOND, REMOTE = PLACES
 
 
 def with_gateway() -> FakeApi:
@@ -200,22 +205,44 @@ def with_gateway() -> FakeApi:
     return api
 
 
-def test_failures_are_those_of_who_saw_more_of_them() -> None:
+def test_a_gateway_counts_every_failure_once_and_no_server_is_asked() -> None:
     api = with_gateway()
+    api.texts = {at("g1"): served(95, internal=7)}  # another server is asked for nothing, or this would fail
     reader = source(api, ("shop", "gateway"))
 
-    def seen(gateway: int, server: int, fallback: int = 0) -> int:
-        degraded = f'\nmodel_server_degraded_total{{model="tiny",rung="cached",reason="failure"}} {fallback}'
-        api.texts[at("g1")] = served(95, internal=server) + degraded
-        requests = {FIRST: (900, 0), SECOND: (100, gateway), "other": (9, 9)}
-        api.texts[at("proxy", 19001, "gateways")] = passed(requests)
+    def seen(http: int, grpc: int = 0, fallback: int = 0) -> int:
+        requests = {FIRST: (900, 0), SECOND: (100, http), REMOTE: (100, 0), "other": (9, 9)}
+        of = f'{{envoy_cluster_name="{REMOTE}"}}'
+        more = [
+            f"envoy_cluster_grpc_ModelInfer_13{of} {grpc}",
+            f"envoy_cluster_grpc_ModelInfer_5{of} 12",  # asked for what is not there
+            f"envoy_cluster_grpc_ModelInfer_failure{of} {12 + grpc}",
+            f"envoy_cluster_canary_upstream_rq_completed{of} {fallback}",
+        ]
+        api.texts[at("proxy", 19001, "gateways")] = "\n".join((passed(requests), *more))
         return reader.read("tiny", ["blue", "green"]).variants["green"].failures
 
-    assert seen(gateway=5, server=5) == 0, "that was before"
-    assert seen(gateway=15, server=5) == 10, "a server that cannot be reached counts nothing"
-    assert seen(gateway=15, server=9) == 14, "a gRPC error has status 200 at the gateway"
-    assert seen(gateway=18, server=12) == 17, "both count an answer of 500; it is one"
-    assert seen(gateway=18, server=12, fallback=6) == 23, "a fallback answered, not the variant"
+    assert seen(http=5) == 0, "that was before"
+    assert seen(http=15) == 10
+    assert seen(http=15, grpc=4) == 14, "over gRPC its status is 200"
+    assert seen(http=18, grpc=4) == 17
+    assert seen(http=18, grpc=4, fallback=6) == 23, "a fallback answered, not the variant"
+
+
+def test_who_counted_at_first_goes_on_with_it() -> None:
+    api = with_gateway()
+    (*servers, proxy) = api.pods
+    api.texts[at("proxy", 19001, "gateways")] = passed({FIRST: (900, 0), SECOND: (100, 50)})
+    by_gateway, by_servers = (source(api, ("shop", "gateway")) for _ in range(2))
+    by_gateway.read("tiny", ["blue", "green"])
+    api.pods = servers
+    assert by_servers.read("tiny", ["blue", "green"]).variants["green"].requests == 0
+    with pytest.raises(SourceDownError, match="gateway of endpoint tiny has no metrics any more"):
+        by_gateway.read("tiny", ["blue", "green"])
+    api.pods = [*servers, proxy]
+    api.texts[at("g1")] = served(105)
+    assert by_servers.read("tiny", ["blue", "green"]).variants["green"] == Reading(10, 0, [10, 0])
+    assert by_gateway.read("tiny", ["blue", "green"]).variants["green"].requests == 0
 
 
 def test_what_a_place_of_the_gateway_counted_for_another_variant_stays_with_that_one() -> None:
@@ -289,7 +316,8 @@ class Prometheus(PrometheusScrape):
 
     def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
         if query.startswith("min("):
-            return [({}, 17.5)] if self.found else []
+            when = 17.5 if COMPLETED in query else 21.5
+            return [({}, when)] if self.found else []
         name = "envoy_" if "envoy_cluster_name" in query else "model_server_"
         variant = "tiny-green-" if "tiny-green-" in query else "tiny-blue-"
         return [
@@ -304,16 +332,18 @@ def by_prometheus(requests: int) -> list[tuple[dict[str, str], float]]:
     found = [({**server, "pod": f"tiny-{name}-1-a"}, float(requests)) for name in ("blue", "green")]
     faults = {"__name__": "model_server_errors_total", "pod": "tiny-green-1-a", "kind": "internal"}
     proxy = {"__name__": "envoy_cluster_upstream_rq_completed", "pod": "proxy-1"}
+    failed = {**proxy, "__name__": "envoy_cluster_upstream_rq_xx", "envoy_response_code_class": "5"}
     return [
         *found,
         (faults, requests / 10),
         ({**proxy, "envoy_cluster_name": FIRST}, 2.0 * requests),
         ({**proxy, "envoy_cluster_name": SECOND}, 1.0 * requests),
+        ({**failed, "envoy_cluster_name": SECOND}, requests / 10),
     ]
 
 
 def test_a_prometheus_tells_the_same_as_the_pods() -> None:
-    for by_gateway, requests in ((True, 200), (False, 220)):
+    for by_gateway, requests, scraped in ((True, 200, 17.5), (False, 220, 21.5)):
         scrape = Prometheus("http://prometheus:9090", "shop", by_gateway)
         scrape.found = by_prometheus(100)
         reader = ClusterSource(scrape, lambda _endpoint: PLACES.get)
@@ -321,7 +351,7 @@ def test_a_prometheus_tells_the_same_as_the_pods() -> None:
         scrape.found = by_prometheus(300)
         found = reader.read("tiny", ["blue", "green"]).variants["green"]
         assert (found.requests, found.failures) == (requests, 20)
-        assert scrape.seen_up_to("tiny") == 17.5
+        assert scrape.seen_up_to("tiny") == scraped, "of those that are counted by"
         scrape.found = []
         with pytest.raises(SourceDownError, match="are its pods scraped"):
             scrape.seen_up_to("tiny")

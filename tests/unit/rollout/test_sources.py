@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,8 +13,8 @@ import pytest
 
 from stacks.rollout.errors import SourceDownError
 from stacks.rollout.readings import Reading
-from stacks.rollout.sources.counters import GRPC
 from stacks.rollout.sources.envoy import EnvoyStatistics
+from stacks.rollout.sources.exposition import series
 from stacks.rollout.sources.prometheus import Prometheus
 
 ENVOY = """
@@ -28,7 +29,8 @@ envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="t
 envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="tiny/green/grpc"} 1
 envoy_cluster_canary_upstream_rq_completed{envoy_cluster_name="tiny/blue/http"} 4
 envoy_cluster_grpc_3{envoy_cluster_name="tiny/green/grpc"} 2
-envoy_cluster_grpc_13{envoy_cluster_name="tiny/green/grpc"} 3
+envoy_cluster_grpc_ModelInfer_13{envoy_cluster_name="tiny/green/grpc"} 3
+envoy_cluster_grpc_ModelInfer_total{envoy_cluster_name="tiny/green/grpc"} 7
 envoy_cluster_grpc_14{envoy_cluster_name="tiny/green/grpc"} 1
 envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="tiny/green/http",le="1"} 1
 envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="tiny/green/http",le="2.5"} 4
@@ -64,13 +66,11 @@ class Server(BaseHTTPRequestHandler):
 
 def prometheus(query: str) -> str:
     """The same numbers in the form of an instant query."""
-    from stacks.rollout.sources.exposition import series
-
+    (wanted,) = re.findall('__name__=~"(.+?)"', query)
     result = [
-        {"metric": one.labels, "value": [0, str(one.value)]}
+        {"metric": {"__name__": one.name, **one.labels}, "value": [0, str(one.value)]}
         for one in series(ENVOY)
-        if (one.name + "{" in query or ("envoy_cluster_grpc" in query and one.name in GRPC))
-        and one.labels["envoy_cluster_name"].startswith("tiny/")
+        if re.fullmatch(wanted, one.name) and one.labels["envoy_cluster_name"].startswith("tiny/")
     ]
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
 
