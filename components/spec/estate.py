@@ -146,13 +146,6 @@ class EstateSpec(Spec):
                 )
             for path, message in wrong_flagger(endpoint):
                 yield (*at, *path), message
-            if endpoint.rollout and endpoint.rollout.users:
-                yield (
-                    (*at, "rollout", "users"),
-                    "the Gateway API divides requests, not users: nothing in it keeps a user with a variant; "
-                    "leave `users` out, or let clients pin themselves with the header "
-                    f"`{endpoint.pin_header}`",
-                )
             yield from self._wrong_scaling(name, endpoint)
         yield from self._wrong_callers(gateway.implementation)
 

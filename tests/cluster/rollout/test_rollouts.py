@@ -1,6 +1,7 @@
 """Evidence moves the weights of a real gateway, and nothing is lost on the way."""
 
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from tests.cluster.estate.stack import NAME
 from tests.cluster.estate.tiny import ENDPOINT
 from tests.cluster.rollout.conftest import HOST, Rollouts
 from tests.cluster.rollout.harm import QUICK, Requests, answered, assert_counted, broken
-from tests.engine.local.load import Load
+from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
-from tests.engine.local.tiny import MODEL_PATH, fail_by_grpc
+from tests.engine.local.tiny import MODEL_PATH, fail_by_grpc, request
+from tests.engine.rollout import labels
 
 
 def steps(records: list[dict[str, Any]], to: str) -> list[int]:
@@ -75,6 +77,25 @@ def test_blue_green_switches_at_once_and_back_at_once(rollouts: Rollouts, gatewa
     events = {record["event"]: record["at"] for record in rollouts.records()}
     assert events["braked"] - events["decided"] < 5
     assert_counted(rollouts, broken(load))
+    assert rollouts.weights() == {idle: 100}
+
+
+def _by_somebody() -> Request:
+    return request({"host": HOST, "x-user": random.choice(labels.USERS)})
+
+
+def test_users_stay_with_their_variant_and_later_labels_say_which_is_better(
+    rollouts: Rollouts, gateway: str
+) -> None:
+    analysis = {**QUICK, "outcome": labels.OUTCOME}
+    rollouts.configure(
+        "blue", "good", strategy="a/b", steps=None, users={"header": "x-user"}, analysis=analysis
+    )
+    rollouts.stack.up()
+    idle = rollouts.idle()
+    load = Load(gateway, _by_somebody, kept=4, new=1, pause=0.02)
+    labels.decide_by_labels(rollouts, idle, load, gateway, {"host": HOST})
+    assert broken(load) == []
     assert rollouts.weights() == {idle: 100}
 
 

@@ -7,7 +7,6 @@ import random
 import signal
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from tests.engine.local import tiny
 from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
 from tests.engine.local.tiny import ENDPOINT
-from tests.engine.rollout import faults
+from tests.engine.rollout import faults, labels
 from tests.engine.rollout.conftest import Estate
 from tests.engine.rollout.driven import kill
 from tests.engine.rollout.prometheus import needs_prometheus, prometheus
@@ -295,36 +294,11 @@ def test_a_version_whose_predictions_drift_is_rolled_back(estate: Estate):
 
 
 def test_a_b_joins_labels_that_come_later_and_says_which_is_better(estate: Estate):
-    outcome = {"file": "outcomes.jsonl", "assignments": "assignments.jsonl"}
-    estate.configure(
-        strategy="a/b", steps=None, users={"header": "x-user"}, analysis={**QUICK, "outcome": outcome}
-    )
-    users = [f"user-{number}" for number in range(400)]
-    url = estate.stack.url(ENDPOINT)
-
-    def variant_of(user: str) -> str:
-        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={"x-user": user})
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            return str(answer.headers["x-variant"])
-
-    with estate.load(lambda: tiny.request({"x-user": random.choice(users)})) as load:
-        driver = estate.start("good", "observed")
-        given = {user: variant_of(user) for user in users}
-        lines = [json.dumps({"id": user, "variant": variant}) for user, variant in given.items()]
-        (estate.stack.folder / "assignments.jsonl").write_text("\n".join([*lines, ""]))
-        assert {user: variant_of(user) for user in users[:50]} == {user: given[user] for user in users[:50]}
-        # The labels come when the answers are long gone, and say of whom they are, not of which variant.
-        chances = {"blue": 0.2, "good": 0.9}
-        known = [{"id": u, "value": float(random.random() < chances[v])} for u, v in given.items()]
-        (estate.stack.folder / "outcomes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in known))
-        assert driver.wait(timeout=300) == 0
-    load.report("a/b with labels that come later")
+    analysis = {**QUICK, "outcome": labels.OUTCOME}
+    estate.configure(strategy="a/b", steps=None, users={"header": "x-user"}, analysis=analysis)
+    load = estate.load(lambda: tiny.request({"x-user": random.choice(labels.USERS)}))
+    labels.decide_by_labels(estate, "good", load, estate.stack.url(ENDPOINT), {})
     assert broken(load) == []
-    (outcomes,) = [one for one in estate.record("decided")["evidence"]["checks"] if one["name"] == "outcome"]
-    assert outcomes["low"] > 0
-    assert "effect size" in outcomes["text"]
-    (division,) = [one for one in estate.record("decided")["evidence"]["checks"] if "ratio" in one["name"]]
-    assert "of the users went to the candidate, 50 % were to" in division["text"]
     assert estate.weights() == {"good": 100}
 
 

@@ -219,6 +219,10 @@ def test_users_stay_with_their_variant_and_replica(render: Any, users: Any, told
         "loadBalancer"
     ]
     assert balanced == {"type": "ConsistentHash", "consistentHash": told}
+    outcome = {"outcome": {"file": "outcomes.jsonl"}}
+    rollout = {"strategy": "a/b", "users": users, "analysis": outcome}
+    divided = render(endpoints=endpoint(rollout=rollout))["BackendTrafficPolicy", "digits"]["spec"]
+    assert divided["loadBalancer"] == balanced
     alone = render(endpoints=endpoint())["BackendTrafficPolicy", "digits"]["spec"]["loadBalancer"]
     assert alone == {"type": "RoundRobin"}
 
