@@ -30,6 +30,9 @@ from .state import Phase, Result, State, fold, positive
 GIVE_UP_AFTER = 5
 """Moves to a larger share that fail one after the other, until it is rolled back instead."""
 
+LONGEST_PAUSE_S = 60.0
+"""Between moves that fail: each is a run of the engine and a record, and somebody has to mend something."""
+
 LOOK_AT_STACK_S = 30.0
 """How often is looked whether somebody else changed the variants or the weights."""
 
@@ -108,6 +111,8 @@ class Driver:
         self._brake, self._background = brake, background
         self._scales = Scales(folder, background, answers)
         self._run: _Run | None = None
+        self._failed: tuple[Mapping[str, int], float] = {}, -math.inf
+        """What could not be set, and when it is tried again."""
         self._look: _Look | None = None
         self._looked = self._clean = -math.inf
         self._suspected: float | None = None
@@ -227,6 +232,9 @@ class Driver:
     def _set(self, state: State, why: str, **more: Any) -> bool:
         """Have the weights set; the intent is on the disk before, the fact after."""
         if self._run is None:
+            failed, until = self._failed
+            if state.target == failed and self._clock() < until:
+                return False
             if state.moving_to != state.target:
                 self._write("moving", stage=state.stage, weights=state.target, why=why, **more)
             target = state.target
@@ -247,6 +255,7 @@ class Driver:
             if run.target != state.target:
                 return True  # nobody wants it any more
             self._write("move failed", error=str(error))
+            self._failed = run.target, self._clock() + min(2**state.failures, LONGEST_PAUSE_S)
             if state.phase is Phase.MOVE and state.failures + 1 >= GIVE_UP_AFTER:
                 return self._decide(Result.ROLLED_BACK, f"the weights could not be moved: {error}")
             return False

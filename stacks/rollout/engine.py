@@ -6,12 +6,16 @@ A module of its own as the SDK takes most of a second to load, and most commands
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from pulumi import automation
 
 from .errors import BusyError, RolloutError
+
+_NO_CAUSE = ("update failed", "an unhandled error occurred: program exited")
+"""Errors that only say that there were others."""
 
 
 class _Quick(automation.Stack):
@@ -79,6 +83,18 @@ def _is_pulumi(pid: str) -> bool:
 
 def _said(error: Exception) -> str:
     """What the engine said, without what the SDK adds."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if "error:" in line and "update failed" not in line]
-    return " ".join(told[-3:] or [line for line in lines if line][-3:])[:600]
+    text = str(error)
+    _, _, diagnostics = text.partition("Diagnostics:\n")
+    told: list[str] = []
+    is_error = False
+    for line in takewhile(lambda line: not line or line[0] == " ", diagnostics.splitlines()):
+        words = line.strip()
+        if words.startswith("error:"):
+            is_error = not any(known in words for known in _NO_CAUSE)
+        elif words.startswith("warning:") or words.endswith("):"):  # a resource, whose messages follow
+            is_error = False
+        if is_error and words:
+            told.append(words)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    found = told or [line for line in lines if "error:" in line][-3:] or lines[-3:]
+    return " ".join(found)[:600]

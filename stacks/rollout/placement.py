@@ -178,7 +178,9 @@ class PulumiStack:
         config = document["config"]
         key = next(key for key in config if key.split(":")[-1] == "endpoints")
         block = config[key][self.endpoint]
-        block["rollout"] = {**(block.get("rollout") or {}), "weights": dict(weights)}
+        # A variant without requests may have left the stack file, though nobody ran `pulumi up` since.
+        known = {name: share for name, share in weights.items() if share or name in block["variants"]}
+        block["rollout"] = {**(block.get("rollout") or {}), "weights": known}
         self.home.mkdir(parents=True, exist_ok=True)
         overlay = self.home / "weights.yaml"
         try:

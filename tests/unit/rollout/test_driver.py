@@ -1,6 +1,7 @@
 """The driver, in a world in memory: what it decides, what it costs, and that no kill makes a difference."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,10 @@ def test_moves_that_go_on_failing_end_in_a_roll_back(world: World):
     assert state.result is Result.ROLLED_BACK
     assert "could not be moved" in state.why
     assert world.weights["green"] == 0
+    failed = [record["at"] for record in world.journal.records() if record["event"] == "move failed"]
+    pauses = [later - sooner for sooner, later in pairwise(failed[:5])]
+    assert pauses == sorted(pauses), "it asks ever less often"
+    assert pauses[-1] > 2 * pauses[0]
 
 
 def test_pause_holds_what_is_good_and_still_rolls_back_what_is_not(world: World):
