@@ -111,6 +111,7 @@ class ModelEndpoint(ComponentResource):
                 },
                 prometheus=args.get("prometheus", ""),
                 counts_predictions=args.get("counts_predictions", False),
+                tells_answers=bool(endpoint.rollout and endpoint.rollout.compares_answers),
                 platform=where,
                 host=host,
                 kubernetes=cluster,

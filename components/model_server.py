@@ -58,6 +58,10 @@ class ModelServerArgs(TypedDict):
     """Whether its metrics tell what is predicted, of one request in ten: for dashboards that show drift.
     Nothing collects metrics on `platform: local`."""
 
+    tells_answers: NotRequired[bool]
+    """Whether it tells those who ask from its own pod what it answered to others, for a rollout that compares
+    answers. On `platform: local` it does in any case."""
+
     image: NotRequired[Input[str]]
     """The container image, where there are containers; `kubernetes.images.model_server` where it is left
     out."""
@@ -152,6 +156,7 @@ class ModelServer(ComponentResource):
             fallback=args.get("fallback", []),
             timeout_ms=args.get("timeout_ms", 30_000),
             counts_predictions=args.get("counts_predictions", False),
+            tells_answers=args.get("tells_answers", False),
             image=args.get("image") or (cluster.images.model_server if cluster.images else None) or "",
             replicas_are_owned=args.get("replicas_are_owned", False),
             registry_login=args.get("registry_login"),

@@ -50,6 +50,8 @@ class ModelService:
     """When whoever asks has given up."""
     counts_predictions: bool = False
     """Whether its metrics tell what is predicted."""
+    tells_answers: bool = False
+    """Whether it tells its answers to a rollout that compares them; see `components.runtimes.Listen`."""
     image: Input[str] = ""
     """The container image, where there are containers."""
     replicas_are_owned: bool = False

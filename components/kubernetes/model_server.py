@@ -89,7 +89,8 @@ def run(service: ModelService, model: str, served_name: str, registry: str) -> S
                 [(("model",), f"`{model}` is mounted, so it must be known before anything is made")],
             )
         model = _MODEL_PLACE
-    listen = Listen("0.0.0.0", float(service.kubernetes.drain_s or 8))  # noqa: S104  the pod's own address
+    drain_s = float(service.kubernetes.drain_s or 8)
+    listen = Listen("0.0.0.0", drain_s, service.tells_answers)  # noqa: S104  the pod's own address
     fallback = Fallback(service.fallback_rungs, service.timeout_ms / 1000)
     return server(service.runtime, model, served_name, registry, listen, fallback, service.counts_predictions)
 

@@ -81,7 +81,7 @@ def rules(endpoint: str) -> list[Manifest]:
     routes = ["httproutes", "grpcroutes"]
     return [
         *looks(),
-        _rule("", ["pods/proxy"], "create"),  # golden requests are POSTs
+        _rule("", ["pods/portforward"], "get create"),  # golden requests, and answers that are compared
         # The next ConfigMap of the journal has a name that no list of names could have beforehand.
         _rule("", ["configmaps"], "get create patch"),
         _rule("coordination.k8s.io", ["leases"], "create"),

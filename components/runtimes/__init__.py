@@ -12,7 +12,7 @@ from .bundled import bundled
 # The names are those of `components.spec.endpoint.Runtime`; a test holds the two together.
 RUNTIMES: Mapping[str, Callable[[str, str, str, Listen, Fallback, bool], Server]] = {"bundled": bundled}
 
-_LOOPBACK = Listen()
+_LOOPBACK = Listen(tells_answers=True)
 _NOTHING = Fallback()
 
 

@@ -41,3 +41,5 @@ class Listen:
     """The address to bind."""
     drain_seconds: float = 1.0
     """How long it goes on answering after SIGTERM, until whoever sends requests has noticed."""
+    tells_answers: bool = False
+    """Whether it tells those who ask from its own machine what it answered to others, for a rollout."""

@@ -18,8 +18,7 @@ def bundled(
             "http_port": "@http@",
             "grpc_port": "@grpc@",
             "drain_seconds": listen.drain_seconds,
-            # What a rollout compares; elsewhere than on loopback too many could ask.
-            **({"tells_answers": True} if listen.host == "127.0.0.1" else {}),
+            **({"tells_answers": True} if listen.tells_answers else {}),
         },
         "registry": {"tracking_uri": registry} if registry else {},
         **({"predictions": {"sample": 0.1}} if counts_predictions else {}),

@@ -82,11 +82,11 @@ def wrong_flagger(endpoint: "Endpoint") -> Iterator[Problem]:
             f"Flagger owns the route and copies all requests or none, to its own canary only; {mend}",
         )
     looks_at = rollout.looks_at
-    for name in ("outcome", "agreement", "golden"):
+    for name in ("outcome", "agreement", "golden", "predictions"):
         if getattr(looks_at, name):
             yield (
                 ("rollout", "analysis", name),
-                f"the gate looks at errors and latency; it has none of the project's files; {mend}",
+                f"the gate looks at errors and latency, not at answers or files of the project; {mend}",
             )
     if rollout.weights:
         yield ("rollout", "weights"), "Flagger owns the weights; leave it out"

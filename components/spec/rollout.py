@@ -366,6 +366,12 @@ class Rollout(Spec):
         """The analysis, with its default."""
         return self.analysis or Analysis()
 
+    @property
+    def compares_answers(self) -> bool:
+        """Whether answers to clients are looked at, which the servers have to keep for it."""
+        copied = self.kind is Strategy.SHADOW and self.looks_at.agreement is not None
+        return copied or self.looks_at.predictions is not None
+
 
 def wrong_rollout(
     rollout: Rollout | None, variants: Mapping[str, object], has_shadow: bool

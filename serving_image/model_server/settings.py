@@ -49,8 +49,8 @@ class ServerSettings(_Section):
     )
     tells_answers: bool = Field(
         default=False,
-        description="Tell whoever asks the server itself, not through a proxy, what it answered to others: "
-        "POST /v2/models/{model}/answers, for comparing versions. Only where others cannot reach the port.",
+        description="Tell whoever asks from the server's own machine (or pod), not through a proxy, what it "
+        "answered to others: POST /v2/models/{model}/answers, for comparing versions.",
     )
     hung_worker_seconds: Seconds = Field(
         default=30.0,

@@ -83,6 +83,11 @@ class Connection(asyncio.Protocol):
         self.due = 0.0
         """Clock of the listener at which this connection has taken too long; see Listener.sweep."""
 
+    @property
+    def peer(self) -> str:
+        """The client's address; empty where it is not known."""
+        return str((self._transport.get_extra_info("peername") or ("",))[0])
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -97,6 +97,11 @@ class Exchange:
         return parse_qs(raw.decode("ascii", "replace"), keep_blank_values=True)
 
     @property
+    def peer(self) -> str:
+        """The address that the request came from; empty where it is not known."""
+        return self._connection.peer
+
+    @property
     def request_id(self) -> str:
         """The caller's X-Request-Id, for logs; empty if there is none."""
         return self.headers.get(b"x-request-id", b"").decode("latin-1")[:128]

@@ -11,6 +11,8 @@ from model_server.http.router import Router
 from model_server.protocols.oip_codec import parse_object
 
 _JSON = b"application/json"
+# Of the machine, or the pod, itself. A mesh's sidecar comes from other addresses of loopback.
+_ITSELF = frozenset(("127.0.0.1", "::1", "::ffff:127.0.0.1"))
 
 
 class Answers:
@@ -25,9 +27,10 @@ class Answers:
 
     def take(self, exchange: Exchange, model: str) -> None:
         """Answers given since the last time, of this worker; and keep `share` of those to come."""
-        # Other people's answers are nothing for clients: through a gateway nobody gets them.
-        if b"x-forwarded-for" in exchange.headers or b"forwarded" in exchange.headers:
-            raise NotFound("answers are told to those who ask the server itself, not through a proxy")
+        # Other people's answers are nothing for clients: neither through a gateway nor from another pod.
+        is_passed_on = b"x-forwarded-for" in exchange.headers or b"forwarded" in exchange.headers
+        if is_passed_on or exchange.peer not in _ITSELF:
+            raise NotFound("answers are told to those who ask from the server's own machine, without a proxy")
         self._service.repository.get(model, "")
         wanted = parse_object(exchange.body) if exchange.body else {}
         share, part = wanted.get("share", 1.0), wanted.get("slice_header", "")

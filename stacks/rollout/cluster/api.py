@@ -6,7 +6,9 @@ of pods and those of cloud logins.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from socket import socket
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -114,13 +116,32 @@ class Api:
         where = _with(path, {"fieldManager": manager, "force": "true"})
         return dict(json.loads(self._ask("PATCH", where, body, kind=_APPLY)))
 
-    def relay(self, method: str, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
-        """Status and body of what a pod answers through the API server.
+    @contextmanager
+    def port(self, namespace: str, pod: str, port: int) -> Iterator[socket]:
+        """A connection to a port of a pod: for the pod it comes from itself, whatever its network allows.
 
         Raises:
-            UnreachableError: there was no answer.
+            UnreachableError: the API server does not make one.
         """
-        return self._once(method, path, body or None, "application/json", timeout)
+        from kubernetes.client import ApiException
+        from kubernetes.stream.ws_client import portforward_call
+
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/portforward"
+        # What `kubernetes.stream.portforward` calls; that needs the whole client, a second to import.
+        try:
+            forward = portforward_call(  # type: ignore[no-untyped-call]
+                self._settings,
+                "GET",
+                f"{self._settings.host}{path}",
+                headers=self._credentials(),
+                query_params=[("ports", str(port))],
+            )
+        except ApiException as error:
+            raise UnreachableError(f"port {port} of pod {namespace}/{pod}: {error.reason}") from None
+        try:
+            yield forward.socket(port)
+        finally:
+            forward.close()
 
     def _ask(
         self,
@@ -158,10 +179,7 @@ class Api:
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json, text/plain, */*", "Content-Type": kind}
-        # Asked for each time: tokens of pods and of cloud logins are renewed.
-        for one in self._settings.auth_settings().values():
-            if one["in"] == "header" and one["value"]:
-                headers[one["key"]] = one["value"]
+        headers |= self._credentials()
         url = f"{self._settings.host}{path}"
         try:
             answer = self._pool.request(
@@ -170,6 +188,11 @@ class Api:
             return int(answer.status), bytes(answer.data)
         except (HTTPError, OSError) as error:
             raise UnreachableError(f"{method} {path}: {error}") from error
+
+    def _credentials(self) -> dict[str, str]:
+        """Asked for each time: tokens of pods and of cloud logins are renewed."""
+        known = self._settings.auth_settings().values()
+        return {one["key"]: one["value"] for one in known if one["in"] == "header" and one["value"]}
 
 
 def pod_path(namespace: str, pod: str, port: int, path: str) -> str:

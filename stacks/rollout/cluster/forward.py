@@ -2,11 +2,23 @@
 
 import secrets
 import threading
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket
 
 from .api import Api, UnreachableError
 
 _SECONDS = 60.0
+
+
+def _asked(reached: socket, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and body of an answer over a connection that is there already."""
+    reached.settimeout(_SECONDS)
+    connection = HTTPConnection("pod")
+    connection.sock = reached
+    connection.request(method, path, body or None, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
 
 
 class Forward:
@@ -53,10 +65,10 @@ class Forward:
                 status, answer = 404, b"{}"
                 if len(parts) == 5 and parts[0] == key:
                     _, namespace, pod, port, rest = parts
-                    path = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/{rest}"
                     try:
-                        status, answer = api.relay(method, path, body, _SECONDS)
-                    except UnreachableError as error:
+                        with api.port(namespace, pod, int(port)) as reached:
+                            status, answer = _asked(reached, method, f"/{rest}", body)
+                    except (UnreachableError, OSError, HTTPException) as error:
                         status, answer = 502, str(error).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(answer)))

@@ -42,6 +42,7 @@ def versions(models: Path) -> dict[str, Path]:
         "brittle": faults.failing(models, 501),  # requests have numbers up to 1000
         "leaking": faults.growing(models, 0, 16_000),
         "triple": faults.times(models, 3),
+        "drifting": faults.drifting(models, 501, -2),
     }
     return {name: Path(file) for name, file in made.items()}
 
@@ -58,11 +59,18 @@ class Rollouts(Driven):
         """The address of a version of the model."""
         return f"{self._models}/{version}.onnx"
 
-    def configure(self, *variants: str, more: Mapping[str, Any] | None = None, **rollout: Any) -> None:
-        """Write the stack file; `more`: further endpoints."""
+    def configure(
+        self,
+        *variants: str,
+        more: Mapping[str, Any] | None = None,
+        shadow: Mapping[str, Any] | None = None,
+        **rollout: Any,
+    ) -> None:
+        """Write the stack file; `more`: further endpoints; `shadow`: of this one."""
         endpoint = {
+            **({"shadow": shadow} if shadow else {}),
             "variants": {name: {"model": self.model(name)} for name in variants},
-            "traffic": {"blue": 100},
+            "traffic": {next(name for name in variants if shadow is None or name != shadow["variant"]): 100},
             "resources": RESOURCES,
             "rollout": {**ROLLOUT, **rollout},
         }

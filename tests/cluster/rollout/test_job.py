@@ -57,6 +57,7 @@ def test_its_rights_are_enough_for_a_rollout_and_do_not_reach_further(
     apply(rollouts, granted)
     env = as_account(rollouts, tmp_path / "kubeconfig")
     rollouts.configure("blue", "good", steps=[{"percent": 30}, {"percent": 100}])
+    rollouts.stack.up()  # what else has changed is not in the job's rights
     idle = rollouts.idle()
     with load:
         rollouts.run("run", "--to", idle, env=env)

@@ -16,7 +16,7 @@ from tests.cluster.rollout.harm import QUICK, Requests, answered, assert_counted
 from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
 from tests.engine.local.tiny import MODEL_PATH, fail_by_grpc, request
-from tests.engine.rollout import labels
+from tests.engine.rollout import labels, shadows
 
 
 def steps(records: list[dict[str, Any]], to: str) -> list[int]:
@@ -84,7 +84,7 @@ def _by_somebody() -> Request:
     return request({"host": HOST, "x-user": random.choice(labels.USERS)})
 
 
-def test_users_stay_with_their_variant_and_later_labels_say_which_is_better(
+def test_later_labels_decide_between_users_who_stay_and_nothing_is_lost(
     rollouts: Rollouts, gateway: str
 ) -> None:
     analysis = {**QUICK, "outcome": labels.OUTCOME}
@@ -97,6 +97,23 @@ def test_users_stay_with_their_variant_and_later_labels_say_which_is_better(
     labels.decide_by_labels(rollouts, idle, load, gateway, {"host": HOST})
     assert broken(load) == []
     assert rollouts.weights() == {idle: 100}
+
+
+def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(
+    rollouts: Rollouts, gateway: str
+) -> None:
+    idle = rollouts.idle()
+    analysis = {**QUICK, "golden": None, "agreement": shadows.AGREEMENT}
+
+    def watch(variant: str) -> None:
+        shadow = {"variant": variant, "percent": 100}
+        rollouts.configure(
+            *("blue", "good", "drifting"), shadow=shadow, strategy="shadow", steps=None, analysis=analysis
+        )
+        rollouts.stack.up()
+
+    load = Load(gateway, lambda: shadows.regional({"host": HOST}), kept=4, new=1, pause=0.02)
+    shadows.judge_both(rollouts, idle, watch, load)
 
 
 def test_what_fails_is_counted_once_over_every_protocol(

@@ -2,8 +2,9 @@
 
 import json
 import random
-import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 
 from tests.engine.local.load import Load
 from tests.engine.rollout.driven import Driven
@@ -15,9 +16,11 @@ USERS = [f"user-{number}" for number in range(400)]
 def variants_of(url: str, users: Sequence[str], headers: Mapping[str, str]) -> dict[str, str]:
     """The variant that answers each user."""
     found = {}
-    for user in users:
-        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={**headers, "x-user": user})
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+    with closing(HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
+        for user in users:
+            connection.request("GET", "/v2/health/ready", headers={**headers, "x-user": user})
+            answer = connection.getresponse()
+            answer.read()
             found[user] = str(answer.headers["x-variant"])
     return found
 
@@ -34,6 +37,8 @@ def decide_by_labels(
         url: where they ask.
         headers: with what.
     """
+    for file in OUTCOME.values():
+        (driven.stack.folder / file).unlink(missing_ok=True)
     with load:
         driver = driven.start(candidate, "observed")
         given = variants_of(url, USERS, headers)

@@ -24,7 +24,7 @@ from tests.engine.local import tiny
 from tests.engine.local.load import Load, Request
 from tests.engine.local.stack import get
 from tests.engine.local.tiny import ENDPOINT
-from tests.engine.rollout import faults, labels
+from tests.engine.rollout import faults, labels, shadows
 from tests.engine.rollout.conftest import Estate
 from tests.engine.rollout.driven import kill
 from tests.engine.rollout.prometheus import needs_prometheus, prometheus
@@ -240,39 +240,18 @@ def test_blue_green_switches_at_once_and_back_at_once(estate: Estate):
     assert estate.weights() == {"good": 100}
 
 
-def regional() -> Request:
-    """The drifting version answers as the others do in the north only."""
-    one = tiny.request()
-    first = json.loads(one.body)["inputs"][0]["data"][0]
-    return Request(one.path, one.body, one.read, {"x-region": "south" if first > 500 else "north"})
-
-
 def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(estate: Estate):
-    analysis = {**QUICK, "agreement": {"min_percent": 95, "slice_header": "x-region"}}
-
     def watch(variant: str) -> None:
         estate.configure(
             endpoint={"shadow": {"variant": variant, "percent": 100}},
             strategy="shadow",
             steps=None,
-            analysis=analysis,
+            analysis={**QUICK, "agreement": shadows.AGREEMENT},
             weights={"blue": 100},
         )
         estate.stack.up()
 
-    with estate.load(regional) as load:
-        watch("good")
-        said = estate.run("start")
-        assert "pairs of answers agree" in said
-        watch("drifting")
-        said = estate.run("start", code=3)
-    load.report("two shadows")
-    assert "least in slices south (0 of " in said
-    assert broken(load) == []
-    assert {answer.variant for answer in load.answers} <= {"blue", "good"}, "what the weights said"
-    assert set(load.values()) == {"2"}
-    slices = [record["compared"]["slices"] for record in estate.records() if record.get("compared")][-1]
-    assert slices["north"][0] == slices["north"][1] > 10
+    shadows.judge_both(estate, "good", watch, estate.load(shadows.regional))
     last = estate.run("history").splitlines()[-1]
     assert "blue -> drifting" in last
     assert "rolled back" in last

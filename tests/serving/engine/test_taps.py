@@ -1,5 +1,6 @@
 """Answers for whoever compares versions: those that were asked for, once, and never through a proxy."""
 
+import http.client
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,14 @@ def test_two_servers_keep_the_same_share(start: Callable[..., Server], tmp_path:
     assert 25 < len(first) < 75
 
 
-def test_clients_of_a_gateway_and_servers_that_tell_nothing(
+def test_nobody_gets_answers_through_a_gateway_or_from_elsewhere_or_where_none_are_told(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
-    assert take(started(start, tmp_path, tells_answers=True), X_Forwarded_For="10.1.1.1")[0] == 404
+    server = started(start, tmp_path, tells_answers=True)
+    assert take(server)[0] == 200
+    assert take(server, X_Forwarded_For="10.1.1.1")[0] == 404
+    elsewhere = http.client.HTTPConnection("127.0.0.1", server.port, 10, source_address=("127.0.0.6", 0))
+    elsewhere.request("POST", "/v2/models/m/answers", "{}", {"content-type": "application/json"})
+    refused = elsewhere.getresponse()
+    assert (refused.status, b"own machine" in refused.read()) == (404, True)
     assert take(started(start, tmp_path))[0] == 404

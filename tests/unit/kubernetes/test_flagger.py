@@ -70,6 +70,11 @@ def test_whom_flagger_tells(render: Any) -> None:
             "rollout.analysis.golden",
             "errors and latency",
         ),
+        (
+            {"rollout": {"analysis": {"predictions": {}}}},
+            "rollout.analysis.predictions",
+            "not at answers",
+        ),
         ({"scaling": {"min": 1, "max": 4}}, "scaling.max", "number of replicas"),
     ],
 )

@@ -44,6 +44,23 @@ def test_the_server_understands_its_settings_and_finds_them(render: Any) -> None
     assert mounts["settings"] == "/etc/model-server"
 
 
+def test_servers_tell_their_answers_where_a_rollout_compares_them(render: Any) -> None:
+    def tells(**rollout: Any) -> bool:
+        variants = {"blue": {"model": "models:/digits/1"}, "green": {"model": "models:/digits/2"}}
+        block = {"variants": variants, "traffic": {"blue": 100}, "rollout": rollout}
+        if rollout.get("strategy") == "shadow":
+            block["shadow"] = {"variant": "green", "percent": 100}
+        objects = render(endpoints={"digits": block})
+        files = objects["ConfigMap", settings_of(objects)]["data"]
+        return Settings.model_validate(yaml.safe_load(files["settings.yaml"])).server.tells_answers
+
+    assert not tells()
+    assert tells(analysis={"predictions": {}})
+    assert tells(strategy="shadow", analysis={"agreement": {}})
+    requests = {"agreement": {"requests": "requests.jsonl"}}
+    assert not tells(analysis=requests), "these are asked for, and clients' answers are not looked at"
+
+
 def test_a_change_of_the_model_rolls_and_leaves_the_old_settings_to_the_old_replicas(render: Any) -> None:
     before, after = render(), render(endpoints=endpoint(variants={"blue": {"model": "models:/digits/3"}}))
     assert settings_of(before) != settings_of(after)
