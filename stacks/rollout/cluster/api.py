@@ -123,25 +123,36 @@ class Api:
         Raises:
             UnreachableError: the API server does not make one.
         """
-        from kubernetes.client import ApiException
-        from kubernetes.stream.ws_client import portforward_call
-
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/portforward"
-        # What `kubernetes.stream.portforward` calls; that needs the whole client, a second to import.
-        try:
-            forward = portforward_call(  # type: ignore[no-untyped-call]
-                self._settings,
-                "GET",
-                f"{self._settings.host}{path}",
-                headers=self._credentials(),
-                query_params=[("ports", str(port))],
-            )
-        except ApiException as error:
-            raise UnreachableError(f"port {port} of pod {namespace}/{pod}: {error.reason}") from None
+        forward = self._forward(namespace, pod, port)
         try:
             yield forward.socket(port)
         finally:
             forward.close()
+
+    def _forward(self, namespace: str, pod: str, port: int) -> Any:
+        from kubernetes.client import ApiException
+        from kubernetes.stream.ws_client import portforward_call
+
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/portforward"
+        for left in range(_TRIES - 1, -1, -1):
+            # What `kubernetes.stream.portforward` calls; that needs the whole client, a second to import.
+            try:
+                return portforward_call(  # type: ignore[no-untyped-call]
+                    self._settings,
+                    "GET",
+                    f"{self._settings.host}{path}",
+                    headers=self._credentials(),
+                    query_params=[("ports", str(port))],
+                )
+            except ApiException as error:
+                reason, _, _ = str(error.reason).partition(" -+-+- ")  # headers and body of the answer follow
+                if " 403 " in reason:
+                    reason += ": it takes the rights to get and to create `pods/portforward`"
+                elif left and " 404 " not in reason:
+                    time.sleep(0.2 * 2 ** (_TRIES - 1 - left))
+                    continue
+                raise UnreachableError(f"port {port} of pod {namespace}/{pod}: {reason}") from None
+        raise AssertionError("a last try ends otherwise")
 
     def _ask(
         self,

@@ -64,9 +64,8 @@ class ClusterSource:
             if proxies or self._by_gateway
             else self._seen_by_servers(endpoint, variants)
         )
-        self._by_gateway = bool(
-            proxies
-        )  # whoever counted at first goes on with it: another's counters are others
+        # Whoever counted at first goes on with it: another's counters are others.
+        self._by_gateway = bool(proxies)
         return self._tally.total(seen, variants)
 
     def _seen_by(self, proxies: Pods, endpoint: str, variants: Sequence[str]) -> "Seen":

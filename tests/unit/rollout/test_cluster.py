@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiException
 
 from stacks.rollout.cluster import journal as journals
+from stacks.rollout.cluster.api import Api, UnreachableError
 from stacks.rollout.cluster.journal import ClusterJournal
 from stacks.rollout.cluster.lease import ClusterLease, living
 from stacks.rollout.cluster.opened import counted_before
@@ -357,3 +359,41 @@ def test_a_prometheus_tells_the_same_as_the_pods() -> None:
             scrape.seen_up_to("tiny")
         with pytest.raises(SourceDownError):
             reader.read("tiny", ["blue", "green"])
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        ([], None),
+        (["timed out", "Handshake status 502 Bad Gateway -+-+- {} -+-+- b''"], None),
+        (["timed out"] * 9, "port 8080 of pod shop/g1: timed out"),
+        (
+            ["Handshake status 403 Forbidden -+-+- {} -+-+- b'no'"],
+            "403 Forbidden: it takes the rights to get",
+        ),
+        (["Handshake status 404 Not Found -+-+- {} -+-+- b'no'"], "404 Not Found$"),
+    ],
+    ids=["at-once", "soon", "never", "without-rights", "without-pod"],
+)
+def test_a_port_of_a_pod_is_tried_again_where_that_may_help(
+    failures: list[str], told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(failures)
+    closed: list[str] = []
+
+    def call(*_: Any, **__: Any) -> Any:
+        if reason := next(left, None):
+            raise ApiException(status=0, reason=reason)
+        return SimpleNamespace(socket=lambda port: f"to {port}", close=lambda: closed.append("it"))
+
+    monkeypatch.setattr("kubernetes.stream.ws_client.portforward_call", call)
+    monkeypatch.setattr("stacks.rollout.cluster.api.time.sleep", lambda _: None)
+    api = object.__new__(Api)
+    api._settings = SimpleNamespace(host="https://cluster", auth_settings=dict)
+    if told:
+        with pytest.raises(UnreachableError, match=told), api.port("shop", "g1", 8080):
+            pass
+        return
+    with api.port("shop", "g1", 8080) as reached:
+        assert reached == "to 8080"  # type: ignore[comparison-overlap]
+    assert closed == ["it"]
