@@ -80,10 +80,31 @@ def test_blue_green_switches_at_once_and_back_at_once(rollouts: Rollouts, gatewa
     assert rollouts.weights() == {idle: 100}
 
 
+def test_what_fails_is_counted_once_over_every_protocol(
+    rollouts: Rollouts, gateway: str, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway sees and the servers see it; an answer over gRPC that failed has the status 200."""
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(cluster))
+    rollouts.configure("blue", "good", "brittle")
+    rollouts.stack.up()
+    stack, _ = opened(rollouts.stack.folder, NAME, ENDPOINT, rollouts.stack.home)
+    source = source_of(stack, None, None)
+    source.read(ENDPOINT, ["brittle"])  # what was before counts for nothing
+    fail_by_grpc(gateway.removeprefix("http://"), "brittle", f"{ENDPOINT}-grpc.models.internal")
+    for first in (1, 999, 999):
+        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [first, 2, 3]}]}
+        headers = {"host": HOST, "x-variant": "brittle", "content-type": "application/json"}
+        status, _ = get(f"{gateway}{MODEL_PATH}/infer", headers, data=json.dumps(body).encode())
+        assert status == (200 if first == 1 else 500)
+    seen = source.read(ENDPOINT, ["brittle"]).variants["brittle"]
+    assert (seen.requests, seen.failures) == (6, 3)
+
+
 def _by_somebody() -> Request:
     return request({"host": HOST, "x-user": random.choice(labels.USERS)})
 
 
+@pytest.mark.long
 def test_later_labels_decide_between_users_who_stay_and_nothing_is_lost(
     rollouts: Rollouts, gateway: str
 ) -> None:
@@ -114,26 +135,6 @@ def test_a_shadow_is_judged_by_its_answers_to_copies_and_no_client_sees_them(
 
     load = Load(gateway, lambda: shadows.regional({"host": HOST}), kept=4, new=1, pause=0.02)
     shadows.judge_both(rollouts, idle, watch, load)
-
-
-def test_what_fails_is_counted_once_over_every_protocol(
-    rollouts: Rollouts, gateway: str, cluster: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The gateway sees and the servers see it; an answer over gRPC that failed has the status 200."""
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(cluster))
-    rollouts.configure("blue", "good", "brittle")
-    rollouts.stack.up()
-    stack, _ = opened(rollouts.stack.folder, NAME, ENDPOINT, rollouts.stack.home)
-    source = source_of(stack, None, None)
-    source.read(ENDPOINT, ["brittle"])  # what was before counts for nothing
-    fail_by_grpc(gateway.removeprefix("http://"), "brittle", f"{ENDPOINT}-grpc.models.internal")
-    for first in (1, 999, 999):
-        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [first, 2, 3]}]}
-        headers = {"host": HOST, "x-variant": "brittle", "content-type": "application/json"}
-        status, _ = get(f"{gateway}{MODEL_PATH}/infer", headers, data=json.dumps(body).encode())
-        assert status == (200 if first == 1 else 500)
-    seen = source.read(ENDPOINT, ["brittle"]).variants["brittle"]
-    assert (seen.requests, seen.failures) == (6, 3)
 
 
 @pytest.mark.long
