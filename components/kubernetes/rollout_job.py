@@ -5,7 +5,7 @@ are objects of the cluster. Its rights are those of that work, in the two namesp
 
 - the routes of the namespace, which the engine writes, and what goes with them, which the engine reads;
 - ConfigMaps, of which the journal is, and its Lease;
-- pods and their ports through the API server: for metrics and golden requests.
+- pods, their ports through the API server for metrics, and port forwards for golden requests and answers.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,6 @@
 
 import json
 import time
-import urllib.request
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.engine.local.load import Load
 from tests.engine.local.stack import LocalStack
 from tests.engine.local.tiny import ENDPOINT
+from tests.engine.rollout import labels
 from tests.engine.rollout.conftest import Estate
 from tests.engine.rollout.driven import kill
 
@@ -184,14 +184,8 @@ def test_users_stay_with_their_variant(estate: Estate):
         weights={"blue": 50, "good": 50},
     )
     estate.stack.up()
-    found: dict[str, set[str]] = {}
-    url = estate.stack.url(ENDPOINT)
-    for number in range(300):
-        user = f"user-{number % 60}"
-        asked = urllib.request.Request(f"{url}/v2/health/ready", headers={"x-user": user})
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            found.setdefault(user, set()).add(answer.headers["x-variant"])
-    assert all(len(variants) == 1 for variants in found.values())
-    assert {name for variants in found.values() for name in variants} == {"blue", "good"}
+    first, *others = (labels.variants_of(estate.stack.url(ENDPOINT), labels.USERS[:60], {}) for _ in range(5))
+    assert all(other == first for other in others)
+    assert {*first.values()} == {"blue", "good"}
     estate.configure(weights={"blue": 100})
     estate.stack.up()
